@@ -15,7 +15,8 @@ import (
 
 // watchdogScript outlives the program that started it. It reads what to end from
 // its standard input; the end of that input is the death of the program, however it
-// came. Process groups are told to stop, given three seconds, then killed.
+// came. Process groups are told to stop, given three seconds, then killed. It has to
+// read the same in every POSIX shell: dash, for one, knows no `kill --`.
 const watchdogScript = `
 trap '' HUP INT QUIT TERM
 groups=' '; dir=$1
@@ -25,13 +26,13 @@ while read -r op group; do
     drop) groups="${groups% $group *} ${groups#* $group }" ;;
   esac
 done
-for g in $groups; do kill -TERM -- "-$g"; kill -CONT -- "-$g"; done
+for g in $groups; do kill -TERM "-$g"; kill -CONT "-$g"; done
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
-  alive=; for g in $groups; do kill -0 -- "-$g" && alive=1; done
+  alive=; for g in $groups; do kill -0 "-$g" && alive=1; done
   [ -z "$alive" ] && break
   sleep 0.2
 done
-for g in $groups; do kill -KILL -- "-$g"; done
+for g in $groups; do kill -KILL "-$g"; done
 sleep 0.1
 rm -rf "$dir" || { sleep 1; rm -rf "$dir"; }
 `
