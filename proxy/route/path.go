@@ -1,0 +1,73 @@
+package route
+
+import (
+	"fmt"
+	"strings"
+)
+
+// pattern is a parsed path: segments, each literal, "{name}" or "*"; rest says that "/**" ends it.
+type pattern struct {
+	segments []string // "" name for '*'
+	names    []string // of the same length; "" where literal
+	wild     []bool
+	rest     bool
+	literal  bool
+}
+
+func parsePath(s string) (*pattern, error) {
+	if !strings.HasPrefix(s, "/") {
+		return nil, fmt.Errorf("%q: a path starts with '/'", s)
+	}
+	p := &pattern{literal: true}
+	parts := strings.Split(s[1:], "/")
+	for i, part := range parts {
+		name, wild := "", false
+		switch {
+		case part == "**":
+			if i != len(parts)-1 {
+				return nil, fmt.Errorf("%q: '**' stands only at the end", s)
+			}
+			p.rest, p.literal = true, false
+			return p, nil
+		case part == "*":
+			wild = true
+		case strings.HasPrefix(part, "{") && strings.HasSuffix(part, "}") && len(part) > 2:
+			name, wild = part[1:len(part)-1], true
+		case strings.ContainsAny(part, "{}*"):
+			return nil, fmt.Errorf("%q: segment %q: '*' and '{name}' stand for whole segments", s, part)
+		}
+		p.segments, p.names, p.wild = append(p.segments, part), append(p.names, name), append(p.wild, wild)
+		p.literal = p.literal && !wild
+	}
+	return p, nil
+}
+
+// match says whether the canonical path fits; "/a/**" fits "/a", "/a/" and all below.
+func (p *pattern) match(path string) bool {
+	rest := path[1:]
+	for i, want := range p.segments {
+		seg, more, cut := strings.Cut(rest, "/")
+		if !p.wild[i] && seg != want || p.wild[i] && seg == "" {
+			return false
+		}
+		if i == len(p.segments)-1 {
+			return p.rest || !cut
+		}
+		if !cut {
+			return false
+		}
+		rest = more
+	}
+	return p.rest
+}
+
+// param is the value of {name}.
+func (p *pattern) param(path, name string) (string, bool) {
+	segs := strings.Split(path[1:], "/")
+	for i, n := range p.names {
+		if n == name && i < len(segs) {
+			return segs[i], true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,301 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Head is what a decision needs of a request. Field returns the value of the first field of that name, nil if there
+// is none.
+type Head interface {
+	Method() []byte
+	Target() []byte
+	Field(name string) []byte
+}
+
+// Table is a compiled, immutable set of routes.
+type Table struct {
+	params Params
+	canon  Canonicalizer
+	routes []*compiled
+	exact  map[string][]*compiled // by literal path: every route that matches it, in order
+	open   []*compiled            // routes with a pattern, in order, for all other paths
+}
+
+type compiled struct {
+	Route
+	path     *pattern
+	methods  []string
+	sources  map[string][]source
+	needBody bool // to decide or to extract
+}
+
+// Compile checks all routes and reports every error at once, each with the route's name.
+func Compile(routes []Route, p Params, c Canonicalizer) (*Table, error) {
+	t := &Table{params: p, canon: c, exact: map[string][]*compiled{}}
+	routes = slices.Clone(routes)
+	slices.SortStableFunc(routes, func(a, b Route) int { return rank(a) - rank(b) })
+	var errs []error
+	seen := map[string]bool{}
+	for i := range routes {
+		r := &routes[i]
+		if err := r.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
+			continue
+		}
+		id := string(r.Migration) + "/" + r.Name
+		if seen[id] {
+			errs = append(errs, fmt.Errorf("route %s: the name is taken by an earlier one", r.Name))
+		}
+		seen[id] = true
+		t.routes = append(t.routes, compile(r))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	t.index()
+	return t, nil
+}
+
+// rank puts plain routes first: what lives in a new service alone has no legacy side.
+func rank(r Route) int {
+	if r.Kind == Plain {
+		return 0
+	}
+	return 1
+}
+
+func compile(r *Route) *compiled {
+	c := &compiled{Route: *r, sources: map[string][]source{}}
+	c.path, _ = parsePath(r.Match.Path)
+	if r.Match.Method != "" {
+		c.methods = strings.Split(r.Match.Method, "|")
+	}
+	c.needBody = len(r.Match.Form) > 0 || len(r.Match.JSON) > 0
+	for name, s := range r.Params {
+		c.sources[name], _ = parseSource(s)
+		c.needBody = c.needBody || needsBody(c.sources[name])
+	}
+	return c
+}
+
+func (t *Table) index() {
+	for _, r := range t.routes {
+		if !r.path.literal {
+			t.open = append(t.open, r)
+		}
+	}
+	for _, r := range t.routes {
+		if !r.path.literal {
+			continue
+		}
+		p := r.Match.Path
+		if _, done := t.exact[p]; done {
+			continue
+		}
+		for _, o := range t.routes {
+			if o.path.match(p) {
+				t.exact[p] = append(t.exact[p], o)
+			}
+		}
+	}
+}
+
+// Empty says that there is nothing to decide.
+func (t *Table) Empty() bool { return t == nil || len(t.routes) == 0 }
+
+// Decision is the outcome of matching one request. It is reused: Match overwrites it.
+type Decision struct {
+	Routes []*Route // the plain route alone, or the first of each migration
+	Path   string   // canonical
+
+	table *Table
+	head  Head
+	hits  []*compiled
+	query []byte
+	body  []byte
+	whole bool // body is there, whole
+
+	queryV, formV, jsonV, cookieV Values
+}
+
+// Match decides. Call it first with whole = false and body = nil; after [NeedBody] again with what could be read of
+// the body within the limit. d's memory is reused.
+func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, error) {
+	*d = Decision{table: t, head: h, Routes: d.Routes[:0], hits: d.hits[:0], body: body, whole: whole}
+	if t.Empty() {
+		return None, nil
+	}
+	var err error
+	if d.Path, d.query, err = t.canon.Canonical(h.Target()); err != nil {
+		return None, err
+	}
+	candidates, literal := t.exact[d.Path]
+	if !literal {
+		candidates = t.open
+	}
+	if v, ok := d.decide(candidates, literal, body != nil); ok {
+		return v, nil
+	}
+	if body == nil {
+		return NeedBody, nil
+	}
+	return Unclassified, nil
+}
+
+// decide walks the candidates; false means that the body is needed and is not there.
+func (d *Decision) decide(candidates []*compiled, literal, asked bool) (Verdict, bool) {
+	for _, c := range candidates {
+		if d.taken(c) || !literal && !c.path.match(d.Path) || !d.headMatches(c) {
+			continue
+		}
+		if c.needBody && !d.whole && d.carriesBody() {
+			if asked && len(c.Match.Form) == 0 && len(c.Match.JSON) == 0 {
+				// decided by its head; only its parameters are out of reach
+			} else {
+				return None, false
+			}
+		}
+		if !d.bodyMatches(c) {
+			continue
+		}
+		d.hits, d.Routes = append(d.hits, c), append(d.Routes, &c.Route)
+		if c.Kind == Plain {
+			break
+		}
+	}
+	if len(d.hits) == 0 {
+		return None, true
+	}
+	return Matched, true
+}
+
+func (d *Decision) carriesBody() bool {
+	if d.head.Field("Transfer-Encoding") != nil {
+		return true
+	}
+	cl := d.head.Field("Content-Length")
+	return cl != nil && string(cl) != "0"
+}
+
+// taken says that this migration has its route already.
+func (d *Decision) taken(c *compiled) bool {
+	for _, h := range d.hits {
+		if h.Migration == c.Migration && c.Kind != Plain {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *Decision) headMatches(c *compiled) bool {
+	m := &c.Match
+	if c.methods != nil && !anyOf(c.methods, d.head.Method()) {
+		return false
+	}
+	if m.Host != "" && !strings.EqualFold(m.Host, hostOnly(d.head.Field("Host"))) {
+		return false
+	}
+	for name, want := range m.Header {
+		if v := d.head.Field(name); v == nil || want != "*" && string(v) != want {
+			return false
+		}
+	}
+	return all(m.Query, d.queryValues) && all(m.Cookie, d.cookieValues)
+}
+
+func (d *Decision) bodyMatches(c *compiled) bool {
+	return all(c.Match.Form, d.formValues) && all(c.Match.JSON, d.jsonValues)
+}
+
+func all(want map[string]string, values func() Values) bool {
+	for name, w := range want {
+		if v, ok := values().Get(name); !ok || w != "*" && v != w {
+			return false
+		}
+	}
+	return true
+}
+
+func anyOf(list []string, b []byte) bool {
+	for _, s := range list {
+		if s == string(b) {
+			return true
+		}
+	}
+	return false
+}
+
+func hostOnly(h []byte) string {
+	s := string(h)
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
+		s = s[:i]
+	}
+	return s
+}
+
+func (d *Decision) queryValues() Values {
+	if d.queryV == nil {
+		d.queryV = d.table.params.Query(d.query)
+	}
+	return d.queryV
+}
+
+func (d *Decision) formValues() Values {
+	if d.formV == nil {
+		d.formV = d.table.params.Form(string(d.head.Field("Content-Type")), d.body)
+	}
+	return d.formV
+}
+
+func (d *Decision) jsonValues() Values {
+	if d.jsonV == nil {
+		d.jsonV = d.table.params.JSON(d.body)
+	}
+	return d.jsonV
+}
+
+func (d *Decision) cookieValues() Values {
+	if d.cookieV == nil {
+		d.cookieV = d.table.params.Cookies(d.head.Field("Cookie"))
+	}
+	return d.cookieV
+}
+
+// Cookie is the value of a cookie, as legacy reads it.
+func (d *Decision) Cookie(name string) (string, bool) { return d.cookieValues().Get(name) }
+
+// Params are the declared parameters of the i-th route that are there, by name.
+func (d *Decision) Params(i int) map[string]string {
+	c := d.hits[i]
+	out := make(map[string]string, len(c.sources))
+	for name, alternatives := range c.sources {
+		for _, s := range alternatives {
+			if v, ok := d.find(c, s); ok {
+				out[name] = v
+				break
+			}
+		}
+	}
+	return out
+}
+
+func (d *Decision) find(c *compiled, s source) (string, bool) {
+	switch s.part {
+	case "path":
+		return c.path.param(d.Path, s.name)
+	case "query":
+		return d.queryValues().Get(s.name)
+	case "form":
+		return d.formValues().Get(s.name)
+	case "json":
+		return d.jsonValues().Get(s.name)
+	case "cookie":
+		return d.cookieValues().Get(s.name)
+	default:
+		v := d.head.Field(s.name)
+		return string(v), v != nil
+	}
+}

@@ -1,0 +1,210 @@
+package route_test
+
+import (
+	"strings"
+	"testing"
+
+	"banyan/legacyadapter/php"
+	"banyan/proxy/event"
+	"banyan/proxy/route"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type head struct {
+	method, target string
+	fields         map[string]string
+}
+
+func (h head) Method() []byte { return []byte(h.method) }
+func (h head) Target() []byte { return []byte(h.target) }
+func (h head) Field(n string) []byte {
+	if v, ok := h.fields[n]; ok {
+		return []byte(v)
+	}
+	return nil
+}
+
+func get(target string) head {
+	return head{"GET", target, map[string]string{"Host": "game.example:8080"}}
+}
+
+func post(target, contentType, body string) (head, []byte) {
+	return head{"POST", target, map[string]string{"Host": "game.example", "Content-Type": contentType, "Content-Length": "9"}}, []byte(body)
+}
+
+const form = "application/x-www-form-urlencoded"
+
+func table(t *testing.T, routes ...route.Route) *route.Table {
+	t.Helper()
+	tab, err := route.Compile(routes, php.Params{}, php.Nginx{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
+func names(d *route.Decision) []string {
+	var out []string
+	for _, r := range d.Routes {
+		out = append(out, r.Name)
+	}
+	return out
+}
+
+func move(m event.Migration) route.Route {
+	return route.Route{Name: "move", Kind: route.Write, Migration: m,
+		Match:  route.Match{Method: "POST", Path: "/index.php", Query: map[string]string{"page": "unit", "action": "move"}},
+		Params: map[string]string{"unit": "form.unit", "match": "form.match|query.match"}}
+}
+
+func TestDispatchByParameter(t *testing.T) {
+	tab := table(t, move("units"),
+		route.Route{Name: "api-move", Kind: route.Write, Migration: "units", Match: route.Match{Method: "POST", Path: "/api.php", JSON: map[string]string{"action": "move"}},
+			Params: map[string]string{"unit": "json.unit"}},
+		route.Route{Name: "map", Kind: route.Read, Migration: "units", Match: route.Match{Method: "GET|HEAD", Path: "/api.php", Query: map[string]string{"action": "map"}}})
+	var d route.Decision
+
+	if v, err := tab.Match(&d, get("/api.php?action=map&match=1"), nil, false); v != route.Matched || err != nil || d.Routes[0].Name != "map" {
+		t.Fatal(v, err, names(&d))
+	}
+	if v, _ := tab.Match(&d, get("/api.php?action=state"), nil, false); v != route.None {
+		t.Fatal(v, names(&d))
+	}
+	h, body := post("/index.php?page=unit&action=move&match=3", form, "unit=4&unit=42")
+	if v, _ := tab.Match(&d, h, nil, false); v != route.NeedBody {
+		t.Fatalf("its parameters stand in the body: %v", v)
+	}
+	if v, _ := tab.Match(&d, h, body, true); v != route.Matched {
+		t.Fatal(v)
+	}
+	if diff := cmp.Diff(map[string]string{"unit": "42", "match": "3"}, d.Params(0)); diff != "" {
+		t.Fatal("last duplicate wins, alternatives in order:", diff)
+	}
+	h, body = post("/api.php", "application/json", `{"action":"move","unit":7}`)
+	if v, _ := tab.Match(&d, h, body, true); v != route.Matched || d.Params(0)["unit"] != "7" {
+		t.Fatal(v, names(&d))
+	}
+	h, body = post("/api.php", "application/json", `{"action":"attack"}`)
+	if v, _ := tab.Match(&d, h, body, true); v != route.None {
+		t.Fatal(v, names(&d))
+	}
+}
+
+// The spellings run the same script, so they must find the same route; what legacy does not resolve to it must not.
+func TestSpellings(t *testing.T) {
+	tab := table(t, route.Route{Name: "r", Kind: route.Read, Migration: "m", Match: route.Match{Path: "/api.php"}})
+	var d route.Decision
+	for target, want := range map[string]route.Verdict{
+		"/api.php": route.Matched, "//api.php": route.Matched, "/./api.php": route.Matched, "/a/%2e%2e/api.php": route.Matched, "/api%2ephp": route.Matched,
+		"/api.php/extra": route.Matched, "/API.php": route.None, "/api.php5": route.None, "/x/api.php": route.None,
+	} {
+		if v, err := tab.Match(&d, get(target), nil, false); v != want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", target, v, err, want)
+		}
+	}
+	for _, target := range []string{"/%00api.php", "/api.php%", "/%zz", "/../api.php"} {
+		if v, err := tab.Match(&d, get(target), nil, false); err == nil {
+			t.Errorf("%s: %v; want an error", target, v)
+		}
+	}
+}
+
+func TestTwoMigrations(t *testing.T) {
+	tab := table(t, move("units"), move("economy"), route.Route{Name: "later", Kind: route.Write, Migration: "units", Match: route.Match{Path: "/index.php"}})
+	h, body := post("/index.php?page=unit&action=move", form, "match=1")
+	var d route.Decision
+	if v, _ := tab.Match(&d, h, body, true); v != route.Matched || len(d.Routes) != 2 || d.Routes[0].Migration != "units" || d.Routes[1].Migration != "economy" {
+		t.Fatal(v, names(&d))
+	}
+}
+
+func TestOrder(t *testing.T) {
+	tab := table(t, move("units"),
+		route.Route{Name: "second", Kind: route.Write, Migration: "units", Match: route.Match{Path: "/index.php"}},
+		route.Route{Name: "plain", Kind: route.Plain, Match: route.Match{Path: "/index.php", Query: map[string]string{"page": "alliance"}}})
+	var d route.Decision
+	h, body := post("/index.php?page=unit&action=move", form, "match=1")
+	if _, _ = tab.Match(&d, h, body, true); len(d.Routes) != 1 || d.Routes[0].Name != "move" {
+		t.Fatal(names(&d))
+	}
+	if _, _ = tab.Match(&d, get("/index.php?page=alliance"), nil, false); len(d.Routes) != 1 || d.Routes[0].Name != "plain" {
+		t.Fatal(names(&d))
+	}
+}
+
+func TestBodyTooLarge(t *testing.T) {
+	tab := table(t, move("units"), route.Route{Name: "save", Kind: route.Write, Migration: "notes", Match: route.Match{Path: "/save.php", Form: map[string]string{"do": "save"}}})
+	var d route.Decision
+	h, body := post("/save.php", form, "do=sa")
+	if v, _ := tab.Match(&d, h, body, false); v != route.Unclassified {
+		t.Fatal("which button was pressed cannot be known:", v)
+	}
+	h, body = post("/index.php?page=unit&action=move&match=7", form, "x=y")
+	if v, _ := tab.Match(&d, h, body, false); v != route.Matched || d.Params(0)["match"] != "7" {
+		t.Fatal("the head decides it; the parameters in the query are there:", v)
+	}
+}
+
+func TestPathPatterns(t *testing.T) {
+	tab := table(t,
+		route.Route{Name: "unit", Kind: route.Read, Migration: "m", Match: route.Match{Path: "/match/{match}/unit/{unit}"}, Params: map[string]string{"u": "path.unit"}},
+		route.Route{Name: "all", Kind: route.Plain, Match: route.Match{Path: "/alliances/**"}})
+	var d route.Decision
+	if v, _ := tab.Match(&d, get("/match/7/unit/42"), nil, false); v != route.Matched || d.Params(0)["u"] != "42" {
+		t.Fatal(v)
+	}
+	for target, want := range map[string]route.Verdict{"/alliances": route.Matched, "/alliances/": route.Matched, "/alliances/a/b": route.Matched,
+		"/alliancesx": route.None, "/match/7/unit": route.None, "/match/7/unit/1/x": route.None} {
+		if v, _ := tab.Match(&d, get(target), nil, false); v != want {
+			t.Errorf("%s: %v, want %v", target, v, want)
+		}
+	}
+}
+
+func TestHostHeaderCookie(t *testing.T) {
+	tab := table(t, route.Route{Name: "r", Kind: route.Read, Migration: "m", Match: route.Match{Path: "/**", Host: "Game.example", Header: map[string]string{"X-Staff": "*"}, Cookie: map[string]string{"beta": "1"}}})
+	h := get("/")
+	var d route.Decision
+	if v, _ := tab.Match(&d, h, nil, false); v != route.None {
+		t.Fatal(v)
+	}
+	h.fields["X-Staff"], h.fields["Cookie"] = "x", "a=b; beta=1"
+	if v, _ := tab.Match(&d, h, nil, false); v != route.Matched {
+		t.Fatal(v)
+	}
+}
+
+func TestCompileReportsEveryError(t *testing.T) {
+	_, err := route.Compile([]route.Route{
+		{Name: "a", Match: route.Match{Path: "x"}}, {Name: "b", Match: route.Match{Path: "/", Method: "get"}},
+		{Name: "c", Match: route.Match{Path: "/a*"}}, {Name: "d", Match: route.Match{Path: "/"}, Params: map[string]string{"p": "post.x"}},
+		{Name: "e", Match: route.Match{Path: "/"}}, {Name: "e", Match: route.Match{Path: "/"}},
+	}, php.Params{}, php.Nginx{})
+	for _, want := range []string{"route a", "route b", "route c", "params.p", "name is taken"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v\nlacks %q", err, want)
+		}
+	}
+}
+
+func BenchmarkMatchNone(b *testing.B) {
+	rs := make([]route.Route, 0, 100)
+	for i := range 100 {
+		r := move("units")
+		r.Name, r.Match.Path = "r"+string(rune('0'+i%10))+string(rune('0'+i/10)), "/p"+string(rune('0'+i%10))+string(rune('0'+i/10))+".php"
+		rs = append(rs, r)
+	}
+	tab, err := route.Compile(rs, php.Params{}, php.Nginx{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d route.Decision
+	var h route.Head = get("/static/app.js?v=1")
+	b.ReportAllocs()
+	for b.Loop() {
+		if v, _ := tab.Match(&d, h, nil, false); v != route.None {
+			b.Fatal(v)
+		}
+	}
+}
