@@ -21,6 +21,7 @@ const (
 	KindPair        Kind = "pair"
 	KindTally       Kind = "tally"
 	KindControl     Kind = "control"
+	KindHeartbeat   Kind = "heartbeat"
 	KindParked      Kind = "parked"
 )
 
@@ -50,6 +51,9 @@ func (t Topics) Pairs() string { return t.P + ".pairs" }
 
 // Control is the control log: one partition, never compacted or deleted.
 func (t Topics) Control() string { return t.P + ".control" }
+
+// Replicas is the heartbeats of the proxies: one partition, compacted by replica.
+func (t Topics) Replicas() string { return t.P + ".replicas" }
 
 // Account is the loss account of every replica, one partition.
 func (t Topics) Account() string { return t.P + ".account" }

@@ -229,6 +229,7 @@ func (c Config) Base() []Topic {
 	return []Topic{
 		{Name: t.Writes()}, {Name: t.Changes()}, {Name: t.Settled(), Forever: true}, {Name: t.Pairs()}, {Name: t.Parked(), Forever: true},
 		{Name: t.Progress(), Partitions: 1, Compacted: true}, {Name: t.Account(), Partitions: 1, Compacted: true},
+		{Name: t.Replicas(), Partitions: 1, Compacted: true},
 		{Name: t.Control(), Partitions: 1, Forever: true},
 	}
 }
