@@ -104,6 +104,16 @@ func (g *guard) tell(op string, group int) error {
 	return nil
 }
 
+// Watch has the watchdog end a process group when this program is killed, and gives
+// the way to forget it again, for when the group has ended.
+func Watch(group int) (forget func(), err error) {
+	g, err := theGuard()
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = g.drop(group) }, g.add(group)
+}
+
 // lockDir marks a directory as in use for as long as this process lives. The
 // file is kept open: the lock goes with the process.
 func lockDir(dir string) (*os.File, error) {

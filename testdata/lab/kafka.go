@@ -3,8 +3,10 @@ package lab
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	_ "embed" // the list of Kafka's jars
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -166,7 +168,8 @@ func KafkaJars(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("cache directory: %w", err)
 	}
 	parent := filepath.Join(cache, "banyan")
-	jars := filepath.Join(parent, "kafka-4.1.0")
+	sum := sha256.Sum256(kafkaPOM) // another list, another directory
+	jars := filepath.Join(parent, "kafka-"+hex.EncodeToString(sum[:6]))
 	if _, err := os.Stat(jars); err == nil {
 		return jars, nil
 	}
