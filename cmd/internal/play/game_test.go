@@ -1,0 +1,136 @@
+package play_test
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql"
+
+	"banyan/cmd/internal/play"
+	"banyan/testdata/game"
+	"banyan/testdata/lab"
+)
+
+// world is a seeded database.
+func world(t *testing.T) (game.DB, *sql.DB) {
+	t.Helper()
+	server := lab.MariaDB(t)
+	name, dsn := server.Database(t)
+	address := game.DB{Addr: server.Addr, Socket: server.Socket, User: server.User, Password: server.Password, Name: name}
+	if err := game.Seed(t.Context(), address, game.Size{Matches: 2, Players: 10, Provinces: 20, Units: 100}); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return address, db
+}
+
+func TestPlaysOnPHPsOwnServer(t *testing.T) {
+	address, db := world(t)
+	php := lab.PHPServer(t, game.Root(), 4, address.Env(t.TempDir(), true))
+	playThrough(t, php.URL, address, db)
+}
+
+func TestPlaysOnNginxAndPHPFPM(t *testing.T) {
+	address, db := world(t)
+	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 4, Env: address.Env(t.TempDir(), true)})
+	playThrough(t, lab.NginxPHP(t, fpm, game.Root()), address, db)
+}
+
+// endpoints that a play-through of some thousand requests is sure to touch.
+var endpoints = []string{
+	"page login", "form login", "page map", "page unit", "page province", "page market", "page diplomacy", "page messages", "page ranking",
+	"api state", "api map", "api units", "api resources", "api trades", "api messages",
+	"form move", "json move", "form attack", "json attack", "form recruit", "json recruit", "form orders", "json orders",
+	"form build", "json build", "form offer", "json offer", "form accept", "json accept", "form give", "json give", "form send", "json send",
+}
+
+func playThrough(t *testing.T, url string, address game.DB, db *sql.DB) {
+	t.Helper()
+	const requests = 3000
+	ctx, enough := context.WithTimeout(t.Context(), time.Minute)
+	defer enough()
+
+	var mu sync.Mutex
+	var writes []play.Write
+	var d *play.Driver
+	d, err := play.New(play.Config{BaseURL: url, Players: 12, Matches: 2, Seed: 1, Run: "t", Wrote: func(w play.Write) {
+		mu.Lock()
+		defer mu.Unlock()
+		writes = append(writes, w)
+		if len(writes)%50 == 0 {
+			if err := game.Cron(t.Context(), address); err != nil {
+				t.Error(err)
+			}
+			if d.Totals().Requests > requests {
+				enough()
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	all := d.Totals()
+	var table strings.Builder
+	if err := all.Print(&table); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", table.String())
+	if all.Requests < requests {
+		t.Errorf("%d requests in a minute, want %d", all.Requests, requests)
+	}
+	if all.Errors != 0 || all.Missed != 0 {
+		t.Errorf("%d errors, %d own writes missed", all.Errors, all.Missed)
+	}
+	met := map[string]int{}
+	for _, row := range all.Rows {
+		met[row.Endpoint] += row.Count - row.Refused
+	}
+	for _, endpoint := range endpoints {
+		if met[endpoint] == 0 {
+			t.Errorf("%s was never answered without a refusal", endpoint)
+		}
+	}
+	committed := loggedRefs(t, db)
+	for _, w := range writes {
+		if (w.Outcome == play.Done) != committed[w.Ref] {
+			t.Errorf("%+v: committed is %t", w, committed[w.Ref])
+		}
+	}
+}
+
+// loggedRefs are the client_refs of the writes that the game says it did.
+func loggedRefs(t *testing.T, db *sql.DB) map[string]bool {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "SELECT client_ref FROM action_log WHERE client_ref <> ''")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	refs := map[string]bool{}
+	for rows.Next() {
+		var ref string
+		if err := rows.Scan(&ref); err != nil {
+			t.Fatal(err)
+		}
+		if refs[ref] {
+			t.Errorf("client_ref %s stands for two writes", ref)
+		}
+		refs[ref] = true
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return refs
+}
