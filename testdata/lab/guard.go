@@ -41,7 +41,8 @@ const dirPattern = "banyan-lab-"
 
 // guard owns the directory of this process's servers and the watchdog.
 type guard struct {
-	dir string
+	dir  string
+	lock *os.File // held, or the next program takes the directory for a leftover
 
 	mu   sync.Mutex // guards pipe and next
 	pipe io.Writer
@@ -63,7 +64,8 @@ func newGuard() (*guard, error) {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("directory for servers: %w", err)
 	}
-	if _, err := lockDir(dir); err != nil {
+	lock, err := lockDir(dir)
+	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command("/bin/sh", "-c", watchdogScript, "lab-watchdog", dir)
@@ -76,7 +78,7 @@ func newGuard() (*guard, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("watchdog: %w", err)
 	}
-	return &guard{dir: dir, pipe: pipe}, nil
+	return &guard{dir: dir, lock: lock, pipe: pipe}, nil
 }
 
 // newDir makes a directory that ends with this process.

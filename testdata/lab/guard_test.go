@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,4 +144,18 @@ func awaitGone(t *testing.T, pid int, dir string) {
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 	t.Errorf("after 10 s: process %d alive %t, directory %s there", pid, alive(pid), dir)
+}
+
+func TestTheOwnersLockLastsAsLongAsTheOwner(t *testing.T) {
+	g, err := theGuard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // a forgotten file is closed by the collector, and its lock goes
+		runtime.GC()
+	}
+	if lock, err := lockDir(g.dir); err == nil {
+		lock.Close()
+		t.Error("another could take this process's directory away")
+	}
 }
