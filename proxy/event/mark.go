@@ -108,6 +108,9 @@ type Progress struct {
 	Unsettled  []Unsettled         `json:"unsettled,omitempty"`
 	Held       []Held              `json:"held,omitempty"`
 	Parked     []OrderingKey       `json:"parked,omitempty"` // keys stopped by a poison event
+	// Applied is the highest position of an applied event. It is above Position when events that follow the mark are in:
+	// the read model then holds everything up to Position, and something of what lies between.
+	Applied Position `json:"applied,omitzero"`
 	At         time.Time           `json:"at"`
 }
 
