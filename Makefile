@@ -28,7 +28,7 @@ lint: ## gofmt, vet, staticcheck, php -l
 	go tool staticcheck -tags soak -checks inherit,ST1000,ST1016 $(PACKAGES)
 	@if command -v php >/dev/null && [ -d testdata/game ]; then \
 	  echo "php -l on the files below testdata/game"; \
-	  find testdata/game -name '*.php' -print0 | xargs -0 -r -n 1 -P 2 php -l | { grep -v '^No syntax errors' || true; }; \
+	  find testdata/game -name '*.php' -print0 | xargs -0 -r -n 1 -P 2 sh -c 'php -l "$$0" || exit 1' | { grep -v '^No syntax errors' || true; }; \
 	fi
 
 tidy-check: ## go.mod and go.sum name what is used, and nothing else

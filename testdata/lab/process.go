@@ -17,7 +17,9 @@ import (
 
 // Options say where a server lives and who hears about it.
 type Options struct {
-	// Dir is the parent of the server's directory and is kept when the server ends.
+	// Dir is the parent of the server's directory and is kept when the server ends: a
+	// later start finds the data. It takes one server of a kind. Root runs PostgreSQL
+	// as another user, who has to be let through to it (mode 0711 all the way).
 	// Empty: a temporary directory that goes away with this program.
 	Dir string
 	// Log hears of starts and ends. Nil: nobody.

@@ -72,6 +72,25 @@ func TestMariaDBComesBackWithItsDataAfterACrash(t *testing.T) {
 	}
 }
 
+func TestADirectoryKeepsItsDataFromServerToServer(t *testing.T) {
+	opts := lab.Options{Dir: t.TempDir()}
+	for _, statement := range []string{"create database kept", "drop database kept"} {
+		s, err := lab.StartMariaDB(t.Context(), opts)
+		if lab.IsMissing(err) {
+			lab.MariaDB(t) // says what is missing
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openMySQL(t, s.DSN("")).Exec(statement); err != nil {
+			t.Error(err)
+		}
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestPostgresHasDatabasesOfItsOwnForEachTest(t *testing.T) {
 	s := lab.Postgres(t)
 	var url string
