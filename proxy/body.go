@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"banyan/proxy/upstream"
+)
+
+// beginBody prepares for the body behind the head.
+func (x *Exchange) beginBody() error {
+	if x.left = max(0, x.req.Length()); x.left > x.conn.srv.cfg.MaxBody {
+		return errBodySize
+	}
+	if x.req.Chunked() {
+		x.chunks.Reset()
+	} else {
+		x.bodyDone = x.left == 0
+	}
+	return nil
+}
+
+// Body buffers up to limit bytes of the decoded request body and gives what there is; complete says that it is all.
+// What is beyond limit stays on the connection, and Forward sends all of it. The bytes must not be changed.
+func (x *Exchange) Body(limit int) (b []byte, complete bool, err error) {
+	if x.bodyDone || len(x.body) >= limit || x.streamed {
+		return x.body, x.bodyDone && !x.streamed, nil
+	}
+	if !x.req.Chunked() && len(x.body) == 0 && x.left <= int64(limit) && x.left <= int64(len(x.in)-x.r) {
+		err = x.bodyInPlace()
+	} else {
+		err = x.bodyInStore(limit)
+	}
+	if err != nil {
+		x.err = err
+	}
+	return x.body, x.bodyDone, err
+}
+
+// bodyInPlace completes a body behind its head in the read buffer.
+func (x *Exchange) bodyInPlace() error {
+	for int64(x.n-x.r) < x.left {
+		if err := x.awaitBody(); err != nil {
+			return err
+		}
+		if err := x.fill(); err != nil {
+			return clientError(err)
+		}
+	}
+	end := x.r + int(x.left)
+	x.body, x.r, x.taken, x.left, x.bodyDone = x.in[x.r:end:end], end, x.left, 0, true
+	return nil
+}
+
+func (x *Exchange) bodyInStore(limit int) error {
+	for !x.bodyDone && len(x.store) < limit {
+		if len(x.store) == cap(x.store) {
+			size := max(4<<10, 2*cap(x.store))
+			if x.left > 0 {
+				size = len(x.store) + int(min(x.left, 1<<20))
+			}
+			x.store = append(make([]byte, 0, min(size, limit)), x.store...)
+		}
+		n, _, err := x.readBody(x.store[len(x.store):min(cap(x.store), limit)])
+		x.store = x.store[:len(x.store)+n]
+		x.body = x.store
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitBody is called before the body is read from the socket.
+func (x *Exchange) awaitBody() error {
+	c := x.conn
+	if x.req.Expects() && !x.asked {
+		x.asked = true
+		if err := x.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
+			return err
+		}
+	}
+	return c.readBy.Extend(c.nc.SetReadDeadline, upstream.Now(), c.srv.cfg.BodyTimeout)
+}
+
+// readBody takes decoded bytes of the body off the connection. n may be 0 before the end.
+func (x *Exchange) readBody(p []byte) (n int, end bool, err error) {
+	if x.bodyDone {
+		return 0, true, nil
+	}
+	if x.req.Chunked() {
+		n, err = x.readChunks(p)
+		x.bodyDone = x.chunks.Done()
+	} else {
+		n, err = x.readLength(p)
+		x.left -= int64(n)
+		x.bodyDone = x.left == 0
+	}
+	if x.taken += int64(n); x.taken > x.conn.srv.cfg.MaxBody {
+		err = errBodySize
+	}
+	return n, x.bodyDone, err
+}
+
+func (x *Exchange) readLength(p []byte) (int, error) {
+	if int64(len(p)) > x.left {
+		p = p[:x.left]
+	}
+	if x.r < x.n {
+		n := copy(p, x.in[x.r:x.n])
+		x.r += n
+		return n, nil
+	}
+	if err := x.awaitBody(); err != nil {
+		return 0, err
+	}
+	n, err := x.conn.nc.Read(p)
+	if n > 0 {
+		return n, nil
+	}
+	return 0, clientError(err)
+}
+
+// readChunks decodes by way of the read buffer: behind the last chunk stands perhaps another request.
+func (x *Exchange) readChunks(p []byte) (int, error) {
+	if x.r == x.n {
+		x.r, x.n = x.req.Size(), x.req.Size()
+		if len(x.in)-x.n < 4<<10 {
+			x.growIn(len(x.in) + inSize)
+		}
+		if err := x.awaitBody(); err != nil {
+			return 0, err
+		}
+		if err := x.fill(); err != nil {
+			return 0, clientError(err)
+		}
+	}
+	w, r, err := x.chunks.Decode(p, x.in[x.r:x.n])
+	x.r += r
+	return w, err
+}

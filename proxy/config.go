@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Config is what a Server is bounded by. The zero value has usable defaults.
+type Config struct {
+	// MaxHead bounds a request's head in bytes; a longer one is answered with 431. Default 64 KiB.
+	MaxHead int
+	// MaxBody bounds a request's body in bytes; a longer one is answered with 413. Default 1 GiB.
+	MaxBody int64
+	// MaxConns bounds the clients' connections; one more is answered with 503 at once. Default 16384.
+	MaxConns int
+	// HeaderTimeout is how long a head may take from its first byte; then 408. Default 10 s.
+	HeaderTimeout time.Duration
+	// IdleTimeout is how long a connection may wait for its next request. Default 75 s.
+	IdleTimeout time.Duration
+	// BodyTimeout is how long the client may take between two pieces of a body; then 408. Default 30 s.
+	BodyTimeout time.Duration
+	// WriteTimeout is how long the client may take to make room for more of an answer. Default 60 s.
+	WriteTimeout time.Duration
+	// UpgradeTimeout is how long an upgraded connection may be silent both ways. Default 10 min.
+	UpgradeTimeout time.Duration
+	// DrainIdle is how long an idle connection stays open after Shutdown began: a client that is just sending its next
+	// request gets its answer, with Connection: close. Default 1 s.
+	DrainIdle time.Duration
+	// TrustedProxies are the peers whose X-Forwarded-… and similar fields are believed. A peer on a unix socket always
+	// is. Default none.
+	TrustedProxies []netip.Prefix
+}
+
+func (c Config) withDefaults() Config {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	if c.MaxHead == 0 {
+		c.MaxHead = 64 << 10
+	}
+	if c.MaxBody == 0 {
+		c.MaxBody = 1 << 30
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = 16384
+	}
+	def(&c.HeaderTimeout, 10*time.Second)
+	def(&c.IdleTimeout, 75*time.Second)
+	def(&c.BodyTimeout, 30*time.Second)
+	def(&c.WriteTimeout, 60*time.Second)
+	def(&c.UpgradeTimeout, 10*time.Minute)
+	def(&c.DrainIdle, time.Second)
+	return c
+}
+
+// Validate names the first field that cannot be used.
+func (c Config) Validate() error {
+	d := c.withDefaults()
+	switch {
+	case d.MaxHead < 1<<10 || d.MaxHead > 1<<20:
+		return fmt.Errorf("max_head: %d is not between 1 KiB and 1 MiB", d.MaxHead)
+	case d.MaxBody < 0:
+		return fmt.Errorf("max_body: %d is below 0", d.MaxBody)
+	case d.MaxConns < 1:
+		return fmt.Errorf("max_conns: %d is below 1", d.MaxConns)
+	}
+	for _, f := range []struct {
+		name string
+		v    time.Duration
+	}{{"header_timeout", d.HeaderTimeout}, {"idle_timeout", d.IdleTimeout}, {"body_timeout", d.BodyTimeout},
+		{"write_timeout", d.WriteTimeout}, {"upgrade_timeout", d.UpgradeTimeout}, {"drain_idle", d.DrainIdle}} {
+		if f.v < time.Millisecond || f.v > 24*time.Hour {
+			return fmt.Errorf("%s: %v is not between 1ms and 24h", f.name, f.v)
+		}
+	}
+	for _, p := range d.TrustedProxies {
+		if !p.IsValid() {
+			return fmt.Errorf("trusted_proxies: %q is not an address range", p)
+		}
+	}
+	return nil
+}
+
+func (c *Config) trusts(a netip.Addr) bool {
+	for _, p := range c.TrustedProxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

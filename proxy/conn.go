@@ -1,0 +1,206 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"banyan/proxy/upstream"
+)
+
+// conn is a client's connection. While it is idle it holds no exchange and no buffer.
+type conn struct {
+	srv       *Server
+	nc        net.Conn
+	rc        syscall.RawConn // nil when nc is not a plain socket
+	firstFn   func(fd uintptr) bool
+	x         *Exchange
+	readErr   error
+	readBy    upstream.Deadline
+	writeBy   upstream.Deadline
+	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not
+	peer      netip.AddrPort
+	secure    bool
+	trusted   bool
+	forwarded []byte // the X-Forwarded-… lines for this peer, up to the host
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{srv: s, nc: nc}
+	switch a := nc.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		ap := a.AddrPort()
+		c.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		c.trusted = s.cfg.trusts(c.peer.Addr())
+	default:
+		c.trusted = true
+	}
+	_, c.secure = nc.(*tls.Conn)
+	if sc, ok := nc.(syscall.Conn); ok && !c.secure {
+		c.rc, _ = sc.SyscallConn()
+	}
+	c.firstFn = c.first
+	c.forwarded = append(c.forwarded, "X-Forwarded-For: "...)
+	if c.peer.IsValid() {
+		c.forwarded = c.peer.Addr().AppendTo(c.forwarded)
+	}
+	c.forwarded = append(append(append(c.forwarded, "\r\nX-Forwarded-Proto: "...), c.proto()...), "\r\nX-Forwarded-Host: "...)
+	c.idleSince.Store(upstream.Now())
+	return c
+}
+
+func (c *conn) proto() string {
+	if c.secure {
+		return "https"
+	}
+	return "http"
+}
+
+// serve is the connection's goroutine.
+func (c *conn) serve() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.log.Error("panic in a handler, connection closed", "panic", p, "stack", string(debug.Stack()))
+		} else {
+			c.release() // after a panic an upstream may still use the buffers
+		}
+		c.nc.Close()
+		c.srv.forget(c)
+	}()
+	for c.next() {
+		if !c.exchange() {
+			return
+		}
+	}
+}
+
+func (c *conn) acquire() {
+	if c.x == nil {
+		c.x = c.srv.exchanges.Get().(*Exchange)
+		c.x.conn = c
+	}
+}
+
+func (c *conn) release() {
+	if x := c.x; x != nil {
+		c.x, x.conn = nil, nil
+		x.shrink()
+		c.srv.exchanges.Put(x)
+	}
+}
+
+// next waits for the first bytes of a request; false ends the connection.
+func (c *conn) next() bool {
+	if c.x != nil && c.x.n > 0 { // pipelined
+		return true
+	}
+	now := upstream.Now()
+	c.idleSince.Store(now)
+	c.readBy.Extend(c.nc.SetReadDeadline, now, c.srv.cfg.IdleTimeout)
+	err := c.await()
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.srv.draining.Load() {
+		err = c.lastLook()
+	}
+	c.idleSince.Store(0)
+	return err == nil
+}
+
+// await reads the first bytes. The buffers are given back while nothing comes.
+func (c *conn) await() error {
+	if c.rc == nil {
+		c.acquire()
+		return c.x.fill()
+	}
+	c.readErr = nil
+	if err := c.rc.Read(c.firstFn); err != nil {
+		return err
+	}
+	return c.readErr
+}
+
+// first is called with the socket, again each time it becomes readable.
+func (c *conn) first(fd uintptr) bool {
+	c.acquire()
+	n, err := syscall.Read(int(fd), c.x.in)
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		c.release()
+		return false
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	c.x.n, c.readErr = max(n, 0), err
+	return true
+}
+
+// lastLook takes a request that came just when a draining server gave the connection up.
+func (c *conn) lastLook() error {
+	c.readBy.Forget()
+	if c.rc == nil || c.nc.SetReadDeadline(time.Time{}) != nil {
+		return os.ErrDeadlineExceeded
+	}
+	if err := c.rc.Read(func(fd uintptr) bool {
+		if !c.first(fd) {
+			c.readErr = os.ErrDeadlineExceeded
+		}
+		return true
+	}); err != nil {
+		return err
+	}
+	return c.readErr
+}
+
+// exchange serves one request; false ends the connection.
+func (c *conn) exchange() bool {
+	x := c.x
+	x.begin()
+	if err := x.readHead(); err != nil {
+		x.Fail(err)
+		x.observe()
+		if x.status != 0 {
+			c.linger()
+		}
+		return false
+	}
+	c.srv.handler.Serve(x)
+	if x.status == 0 && !x.clientGone && x.err == nil {
+		x.Fail(errNoAnswer)
+	}
+	x.observe()
+	if x.hijacked {
+		return false
+	}
+	if x.broken || x.clientGone || !x.keep() || !x.bodyDone {
+		if !x.broken && !x.clientGone && (!x.bodyDone || x.r < x.n) {
+			c.linger()
+		}
+		return false
+	}
+	x.next()
+	return true
+}
+
+// linger closes the sending side and reads on for a while: bytes that a socket holds unread when it is closed would
+// make the kernel reset the connection, and the client lose the answer.
+func (c *conn) linger() {
+	type halfCloser interface{ CloseWrite() error }
+	h, ok := c.nc.(halfCloser)
+	if !ok || h.CloseWrite() != nil {
+		return
+	}
+	c.nc.SetReadDeadline(time.Now().Add(2 * time.Second))
+	for total := 0; total < 1<<20; {
+		n, err := c.nc.Read(c.x.in)
+		if err != nil {
+			return
+		}
+		total += n
+	}
+}

@@ -1,0 +1,29 @@
+// Package proxy is the request path: a server that takes HTTP/1.1 requests, hands each to a Handler as an Exchange, and
+// forwards it to an upstream and the answer back.
+//
+// It promises: what is malformed or ambiguous is answered with an error and never forwarded (package wire has the
+// rules). A request that is forwarded reaches the upstream with the bytes that the client sent, and an answer reaches
+// the client with the bytes that the upstream sent, fields that belong to one connection aside; section "What changes"
+// is the whole list. A request is sent once, see ForwardOptions.Repeatable. Nothing is buffered beyond what a handler
+// asks for, everything is flushed as it comes, and memory does not grow with a body's size. All waits, sizes and
+// numbers of connections are bounded by Config.
+//
+// It leaves to others: which upstream a request goes to (Handler), paths, sessions, TLS (give Serve a TLS listener).
+//
+// It fails towards the client with 400, 408, 413, 417, 431, 501 and 505 for the client's faults, with 502, 503 and 504
+// for the upstream's, with a short plain body, or by closing the connection when an answer had begun: a cut answer must
+// look cut. A panic in a handler is logged and ends that connection only.
+//
+// # What changes
+//
+// Requests: fields of the connection (Connection and what it lists, Keep-Alive, Proxy-Connection, TE, Trailer, Upgrade,
+// Proxy-Authorization, HTTP2-Settings) are dropped, likewise Expect (the proxy itself says 100 Continue), trailers,
+// Proxy, Banyan-… and X-Banyan-…, and names that hold '_' or '.', which PHP would fold into others. X-Forwarded-For,
+// -Proto and -Host are set; from trusted peers they are extended. From others every X-Forwarded-…, Forwarded, X-Real-IP,
+// Client-IP, X-Original-URL and X-Rewrite-URL is dropped. The version is HTTP/1.1; of an absolute target the authority,
+// which equals Host, is left out; an HTTP/1.0 request without Host gets an empty one.
+//
+// Answers: fields of the connection and trailers are dropped; a body is chunked anew, or ended by closing towards an
+// HTTP/1.0 client; Connection: close is added when the connection ends. The version is HTTP/1.1. Content-Length is left
+// out of a 204.
+package proxy

@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"banyan/proxy/upstream"
+)
+
+// Handler answers requests. Serve is called once per request, on the connection's goroutine; the exchange and all that
+// it gave out is reused when Serve has returned.
+type Handler interface {
+	Serve(x *Exchange)
+}
+
+// ErrServerClosed is what Serve returns after Shutdown.
+var ErrServerClosed = errors.New("server is shut down")
+
+// Server accepts connections and serves them, one goroutine each.
+type Server struct {
+	cfg       Config
+	handler   Handler
+	observer  Observer
+	log       *slog.Logger
+	exchanges sync.Pool
+	draining  atomic.Bool
+	refused   atomic.Int64
+
+	mu        sync.Mutex // guards listeners, conns and the order of draining against them
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+}
+
+// NewServer makes a server. observer may be nil; log may be nil.
+func NewServer(cfg Config, h Handler, observer Observer, log *slog.Logger) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg.withDefaults(), handler: h, observer: observer, log: log,
+		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}}
+	s.exchanges.New = func() any { return newExchange() }
+	return s, nil
+}
+
+// Listen opens host:port or unix:/path/to/socket. A socket file without a listener behind it is replaced.
+func Listen(addr string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(addr, "unix:")
+	if !ok {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %q (want host:port or unix:/path): %w", addr, err)
+		}
+		return l, nil
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("listen on %q: another process listens there", addr)
+	}
+	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket != 0 {
+		os.Remove(path)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %q: %w", addr, err)
+	}
+	return l, nil
+}
+
+// Serve accepts connections of l until Shutdown, and then returns ErrServerClosed.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		l.Close()
+		return ErrServerClosed
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+		l.Close()
+	}()
+	for delay := time.Duration(0); ; {
+		nc, err := l.Accept()
+		if err == nil {
+			delay = 0
+			s.start(nc)
+			continue
+		}
+		if s.draining.Load() {
+			return ErrServerClosed
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		}
+		// Out of descriptors, most likely: connections that end give some back.
+		delay = min(max(5*time.Millisecond, 2*delay), time.Second)
+		s.log.Warn("accept: trying again", "err", err, "in", delay)
+		time.Sleep(delay)
+	}
+}
+
+const full = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+
+// start serves a new connection, or refuses it when there are too many.
+func (s *Server) start(nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	if s.draining.Load() || len(s.conns) >= s.cfg.MaxConns {
+		s.mu.Unlock()
+		s.refused.Add(1)
+		nc.SetWriteDeadline(time.Now().Add(time.Millisecond))
+		nc.Write([]byte(full))
+		nc.Close()
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	go c.serve()
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+}
+
+// Stats are a server's numbers at one moment.
+type Stats struct {
+	Conns   int   // open connections
+	Refused int64 // connections answered with 503, since the start
+}
+
+// Stats tells how many connections there are.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{len(s.conns), s.refused.Load()}
+}
+
+// Shutdown drains: no connection is accepted any more, exchanges under way end, their answers say Connection: close,
+// idle connections are closed after Config.DrainIdle. When ctx ends first, the rest is cut and ctx's cause returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining.Store(true)
+	for l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s.drain(false) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			n := s.drain(true)
+			return fmt.Errorf("shutdown: %d connections cut: %w", n, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// drain wakes connections that were idle long enough (cut: closes all), and tells how many are left.
+func (s *Server) drain(cut bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := upstream.Now()
+	for c := range s.conns {
+		if cut {
+			c.nc.Close()
+		} else if since := c.idleSince.Load(); since > 0 && now-since > int64(s.cfg.DrainIdle) {
+			c.nc.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+	return len(s.conns)
+}

@@ -1,0 +1,489 @@
+package upstream
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"syscall"
+	"time"
+
+	"banyan/proxy/wire"
+)
+
+const (
+	inlineBody = 32 << 10 // up to this size a body is copied behind its head, to leave in one write
+	minInbox   = 16 << 10
+	maxInterim = 64
+)
+
+// conn is one HTTP/1.1 connection.
+//
+// Not obvious: a request without more body is written inside the wait for its answer (turn). The wait starts by
+// forgetting that the socket was readable; then a peek tells that nothing unasked is there, and the request is written.
+// So whatever comes later wakes the wait, and the read that would only find an empty socket is spared: the peek costs
+// no more than that read, and a connection that died while idle is found before a byte of the request is sent.
+type conn struct {
+	pool    *Pool
+	nc      net.Conn
+	rc      syscall.RawConn
+	turnFn  func(fd uintptr) bool
+	reused  bool
+	expires int64
+	readBy  Deadline
+	writeBy Deadline
+
+	out      []byte // what turn writes
+	written  int
+	deferred bool // out waits for Receive
+	peeked   bool
+	stale    error // why the connection was found unusable before the write
+	ioErr    error
+
+	in       *Inbox
+	first    time.Duration
+	between  time.Duration
+	chunked  bool // the request's body
+	complete bool // the request was sent to its end
+	sent     bool
+	answered bool
+
+	noBody  bool
+	interim int
+	framing wire.Framing
+	left    int64
+	chunks  wire.Chunks
+	keep    bool // the backend keeps the connection
+	done    bool // the answer was read to its end
+}
+
+func newConn(p *Pool, nc net.Conn) (*conn, error) {
+	c := &conn{pool: p, nc: nc}
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("not a socket")
+	}
+	var err error
+	if c.rc, err = sc.SyscallConn(); err != nil {
+		return nil, err
+	}
+	c.turnFn = c.turn
+	return c, nil
+}
+
+// Reused implements Conn.
+func (c *conn) Reused() bool { return c.reused }
+
+func (c *conn) fail(doing string, class Class, err error) error {
+	return &Error{Upstream: c.pool.cfg.Name, Doing: doing, Class: class, Sent: c.sent, Answered: c.answered, Err: err}
+}
+
+// Send implements Conn.
+func (c *conn) Send(m *Message) error {
+	c.first, c.between = c.pool.cfg.Timeouts.FirstByte, c.pool.cfg.Timeouts.BetweenBytes
+	if m.Timeouts.FirstByte > 0 {
+		c.first = m.Timeouts.FirstByte
+	}
+	if m.Timeouts.BetweenBytes > 0 {
+		c.between = m.Timeouts.BetweenBytes
+	}
+	c.chunked, c.noBody, c.complete = m.Chunked, m.NoBody, !m.More
+	c.sent, c.answered, c.done, c.keep, c.interim = false, false, false, false, 0
+	c.written, c.peeked, c.stale = 0, false, nil
+
+	size, rest := len(m.Head), m.Body
+	out := m.Head
+	if len(rest) <= inlineBody {
+		out = appendBody(out, rest, m.Chunked, !m.More)
+		rest = nil
+	}
+	c.out, m.Head = out, out[:size:cap(out)]
+	if len(rest) == 0 && !m.More {
+		c.deferred = true
+		return nil
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return c.SendBody(rest, !m.More)
+	}
+	return nil
+}
+
+// appendBody appends body as it is framed.
+func appendBody(out, body []byte, chunked, last bool) []byte {
+	if !chunked {
+		return append(out, body...)
+	}
+	if len(body) > 0 {
+		out = strconv.AppendInt(out, int64(len(body)), 16)
+		out = append(append(append(out, "\r\n"...), body...), "\r\n"...)
+	}
+	if last {
+		out = append(out, wire.LastChunk...)
+	}
+	return out
+}
+
+// flush writes out without waiting for an answer.
+func (c *conn) flush() error {
+	err := c.rc.Read(func(fd uintptr) bool { c.peek(fd); return true })
+	if err == nil {
+		err = c.stale
+	}
+	if err != nil {
+		return c.fail("use an idle connection", Cut, err)
+	}
+	return c.write(c.out)
+}
+
+// write sends b. The wait for a slow backend is cut into slices, between which an early answer is looked for.
+func (c *conn) write(b []byte) error {
+	const slice = time.Second
+	started := Now()
+	for {
+		now := Now()
+		c.writeBy.Forget()
+		if err := c.writeBy.Extend(c.nc.SetWriteDeadline, now, min(slice, c.between)); err != nil {
+			return c.fail("send the request", Cut, err)
+		}
+		n, err := c.nc.Write(b)
+		if n > 0 {
+			c.sent = true
+			started = Now()
+		}
+		b = b[n:]
+		if err == nil {
+			return nil
+		}
+		if c.sent && c.pending() {
+			return ErrAnswered
+		}
+		if classify(err) != Timeout || Now()-started > int64(c.between) {
+			return c.fail("send the request", classify(err), err)
+		}
+	}
+}
+
+// pending tells whether the backend has sent something.
+func (c *conn) pending() bool {
+	got := false
+	c.rc.Read(func(fd uintptr) bool {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		got = err == nil && n > 0
+		return true
+	})
+	return got
+}
+
+// SendBody implements Conn.
+func (c *conn) SendBody(p []byte, last bool) error {
+	if c.pending() {
+		return ErrAnswered
+	}
+	if c.chunked {
+		var line [wire.ChunkRoom]byte
+		if len(p) > 0 {
+			at := wire.ChunkHead(line[:], len(p))
+			if err := c.write(line[at:]); err != nil {
+				return err
+			}
+		}
+	}
+	if len(p) > 0 {
+		if err := c.write(p); err != nil {
+			return err
+		}
+	}
+	if c.chunked {
+		end := "\r\n"
+		if len(p) == 0 {
+			end = ""
+		}
+		if last {
+			end += wire.LastChunk
+		}
+		if err := c.write([]byte(end)); err != nil {
+			return err
+		}
+	}
+	c.complete = c.complete || last
+	return nil
+}
+
+// peek looks whether the connection is still silent and open.
+func (c *conn) peek(fd uintptr) {
+	var b [1]byte
+	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	switch {
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+	case err != nil:
+		c.stale = err
+	case n > 0:
+		c.stale = errSpoke
+	default:
+		c.stale = errStale
+	}
+}
+
+// turn is called with the socket, again each time it becomes readable: write the request, then read what comes.
+func (c *conn) turn(fd uintptr) bool {
+	if !c.peeked {
+		c.peeked = true
+		if c.peek(fd); c.stale != nil {
+			return true
+		}
+		n, err := syscall.Write(int(fd), c.out)
+		if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+			c.ioErr = err
+			return true
+		}
+		if n > 0 {
+			c.written, c.sent = n, true
+		}
+		return c.written < len(c.out) // the rest is written outside; else wait
+	}
+	n, err := syscall.Read(int(fd), c.in.Buf[c.in.n:])
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		return false
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	c.ioErr = err
+	c.in.n += max(n, 0)
+	return true
+}
+
+// exchange writes the deferred request and reads the first bytes of the answer.
+func (c *conn) exchange() error {
+	c.deferred, c.ioErr = false, nil
+	if err := c.readBy.Extend(c.nc.SetReadDeadline, Now(), c.first); err != nil {
+		return c.fail("send the request", Cut, err)
+	}
+	err := c.rc.Read(c.turnFn)
+	if c.stale != nil {
+		return c.fail("use an idle connection", Cut, c.stale)
+	}
+	if err == nil {
+		err = c.ioErr
+	}
+	if err == nil && c.written < len(c.out) && c.in.n == 0 {
+		if err := c.write(c.out[c.written:]); err != nil && err != ErrAnswered {
+			return err
+		}
+		return c.read()
+	}
+	return c.check("receive the answer", err)
+}
+
+// check makes an error of what a read met.
+func (c *conn) check(doing string, err error) error {
+	if c.in.n > 0 {
+		c.answered = true
+	}
+	if err == nil {
+		return nil
+	}
+	if err == io.EOF {
+		err = errCut
+	}
+	return c.fail(doing, classify(err), err)
+}
+
+// read reads more of the head.
+func (c *conn) read() error {
+	n, err := c.nc.Read(c.in.Buf[c.in.n:])
+	c.in.n += n
+	if n > 0 {
+		err = nil
+	}
+	return c.check("receive the answer", err)
+}
+
+// Receive implements Conn.
+func (c *conn) Receive(resp *wire.Response, in *Inbox) error {
+	resp.Reset()
+	if c.in != in {
+		c.in = in
+		in.r, in.n = 0, 0
+		if len(in.Buf) < minInbox {
+			in.Buf = make([]byte, minInbox)
+		}
+	}
+	if c.deferred {
+		if err := c.exchange(); err != nil {
+			return err
+		}
+	} else if err := c.readBy.Extend(c.nc.SetReadDeadline, Now(), c.first); err != nil {
+		return c.fail("receive the answer", Cut, err)
+	}
+	for {
+		done, err := resp.Parse(in.Buf[in.r:in.n])
+		if err != nil {
+			return c.fail("read the answer's head", Malformed, err)
+		}
+		if done {
+			break
+		}
+		if err := c.grow(); err != nil {
+			return err
+		}
+		if err := c.read(); err != nil {
+			return err
+		}
+	}
+	in.r += resp.Size()
+	return c.begin(resp)
+}
+
+// grow makes room for more of a head.
+func (c *conn) grow() error {
+	in := c.in
+	if in.n < len(in.Buf) {
+		return nil
+	}
+	if in.n-in.r >= c.pool.cfg.MaxHead {
+		return c.fail("read the answer's head", Malformed, errHeadSize)
+	}
+	b := make([]byte, min(2*len(in.Buf), in.r+c.pool.cfg.MaxHead+minInbox))
+	copy(b, in.Buf[:in.n])
+	in.Buf = b
+	return nil
+}
+
+// begin prepares for the body of the answer whose head was read.
+func (c *conn) begin(resp *wire.Response) error {
+	if resp.Interim() {
+		if c.interim++; c.interim > maxInterim {
+			return c.fail("read the answer's head", Malformed, errInterim)
+		}
+		return nil
+	}
+	c.framing, c.left = resp.Framing(c.noBody), resp.Length()
+	c.keep = resp.KeepAlive() && c.framing != wire.ByClosing && resp.Status() != 101
+	c.expires = int64(c.pool.cfg.IdleTimeout)
+	if v := resp.Field("keep-alive"); v != nil {
+		c.hint(v)
+	}
+	switch c.framing {
+	case wire.NoBody:
+		c.done = true
+	case wire.ByLength:
+		c.done = c.left == 0
+	case wire.ByChunks:
+		c.chunks.Reset()
+	}
+	return nil
+}
+
+// hint lowers the idle time to what the backend says it keeps, less a second.
+func (c *conn) hint(v []byte) {
+	wire.EachToken(v, func(t []byte) bool {
+		if len(t) > 8 && wire.Is(t[:7], "timeout") && t[7] == '=' {
+			if n, err := strconv.Atoi(string(t[8:])); err == nil && n >= 0 && n < 1<<20 {
+				c.expires = min(c.expires, int64(n)*int64(time.Second)-int64(time.Second))
+			}
+			return false
+		}
+		return true
+	})
+}
+
+// Buffered implements Conn.
+func (c *conn) Buffered() bool { return c.done || c.in.n > c.in.r }
+
+// Body implements Conn.
+func (c *conn) Body(p []byte) (n int, end bool, err error) {
+	if c.done {
+		return 0, true, nil
+	}
+	fresh := c.in.n == c.in.r
+	if fresh {
+		if err := c.readBy.Extend(c.nc.SetReadDeadline, Now(), c.between); err != nil {
+			return 0, false, c.fail("receive the answer's body", Cut, err)
+		}
+	}
+	switch c.framing {
+	case wire.ByLength:
+		if int64(len(p)) > c.left {
+			p = p[:c.left]
+		}
+		n, err = c.take(p, fresh)
+		c.left -= int64(n)
+		c.done = c.left == 0
+	case wire.ByClosing:
+		if n, err = c.take(p, fresh); err == io.EOF {
+			c.done, err = true, nil
+		}
+	default:
+		n, err = c.takeChunks(p, fresh)
+		c.done = err == nil && c.chunks.Done()
+	}
+	if err != nil && !c.done {
+		if wire.IsMalformed(err) {
+			return n, false, c.fail("read the answer's body", Malformed, err)
+		}
+		return n, false, c.check("receive the answer's body", err)
+	}
+	return n, c.done, nil
+}
+
+func (c *conn) take(p []byte, fresh bool) (int, error) {
+	if fresh {
+		n, err := c.nc.Read(p)
+		if n > 0 {
+			err = nil
+		}
+		return n, err
+	}
+	n := copy(p, c.in.Buf[c.in.r:c.in.n])
+	c.in.r += n
+	return n, nil
+}
+
+// takeChunks decodes from the inbox, or reads into p and decodes there.
+func (c *conn) takeChunks(p []byte, fresh bool) (int, error) {
+	if !fresh {
+		w, r, err := c.chunks.Decode(p, c.in.Buf[c.in.r:c.in.n])
+		c.in.r += r
+		return w, err
+	}
+	n, err := c.nc.Read(p)
+	if n == 0 {
+		return 0, err
+	}
+	w, r, err := c.chunks.Decode(p, p[:n])
+	if err == nil && r < n { // bytes behind the last chunk: never to be taken for an answer
+		c.keep = false
+	}
+	return w, err
+}
+
+// Hijack implements Conn.
+func (c *conn) Hijack() (net.Conn, []byte) {
+	c.nc.SetDeadline(time.Time{})
+	read := c.in.Buf[c.in.r:c.in.n]
+	c.pool.free()
+	return c.nc, read
+}
+
+// Release implements Conn.
+func (c *conn) Release() {
+	if !c.done || !c.keep || !c.complete || c.in.n > c.in.r {
+		c.Abort()
+		return
+	}
+	c.out, c.in = nil, nil
+	c.expires += Now()
+	c.pool.put(c)
+}
+
+// Abort implements Conn.
+func (c *conn) Abort() {
+	c.out, c.in = nil, nil
+	c.nc.Close()
+	c.pool.free()
+}
