@@ -110,8 +110,8 @@ type Progress struct {
 	Parked     []OrderingKey       `json:"parked,omitempty"` // keys stopped by a poison event
 	// Applied is the highest position of an applied event. It is above Position when events that follow the mark are in:
 	// the read model then holds everything up to Position, and something of what lies between.
-	Applied Position `json:"applied,omitzero"`
-	At         time.Time           `json:"at"`
+	Applied Position  `json:"applied,omitzero"`
+	At      time.Time `json:"at"`
 }
 
 func (p *Progress) version() int { return p.V }
