@@ -9,7 +9,7 @@ foreach (db_rows("SELECT id FROM matches WHERE status = 1") as $m) {
 	$match_id = (int)$m['id'];
 
 	foreach (db_rows("SELECT * FROM units WHERE match_id = $match_id AND is_moving = 1 AND arrives_at <= NOW() ORDER BY arrives_at, id") as $u) {
-		db_query("UPDATE units SET province_id = target_id, target_id = 0, is_moving = 0, arrives_at = '" . NO_DATE . "' WHERE id = " . (int)$u['id']);
+		db_query("UPDATE units SET province_id = target_id, target_id = 0, is_moving = 0, arrives_at = '" . NO_DATE . "' WHERE id = " . (int)$u['id'] . " AND is_moving = 1");
 		$n['arrived']++;
 
 		// whoever is there and no friend is fought

@@ -1,12 +1,13 @@
 package play_test
 
 import (
-	"context"
+	"bytes"
 	"database/sql"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	_ "github.com/go-sql-driver/mysql"
 
@@ -44,7 +45,7 @@ func TestPlaysOnNginxAndPHPFPM(t *testing.T) {
 	playThrough(t, lab.NginxPHP(t, fpm, game.Root()), address, db)
 }
 
-// endpoints that a play-through of some thousand requests is sure to touch.
+// endpoints that a play-through of two thousand requests is sure to touch.
 var endpoints = []string{
 	"page login", "form login", "page map", "page unit", "page province", "page market", "page diplomacy", "page messages", "page ranking",
 	"api state", "api map", "api units", "api resources", "api trades", "api messages",
@@ -54,14 +55,10 @@ var endpoints = []string{
 
 func playThrough(t *testing.T, url string, address game.DB, db *sql.DB) {
 	t.Helper()
-	const requests = 3000
-	ctx, enough := context.WithTimeout(t.Context(), time.Minute)
-	defer enough()
-
+	const requests = 2000
 	var mu sync.Mutex
 	var writes []play.Write
-	var d *play.Driver
-	d, err := play.New(play.Config{BaseURL: url, Players: 12, Matches: 2, Seed: 1, Run: "t", Wrote: func(w play.Write) {
+	d, err := play.New(play.Config{BaseURL: url, Players: 12, Matches: 2, Seed: 1, Run: "t", Requests: requests, Wrote: func(w play.Write) {
 		mu.Lock()
 		defer mu.Unlock()
 		writes = append(writes, w)
@@ -69,15 +66,12 @@ func playThrough(t *testing.T, url string, address game.DB, db *sql.DB) {
 			if err := game.Cron(t.Context(), address); err != nil {
 				t.Error(err)
 			}
-			if d.Totals().Requests > requests {
-				enough()
-			}
 		}
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Run(ctx); err != nil {
+	if err := d.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -88,7 +82,7 @@ func playThrough(t *testing.T, url string, address game.DB, db *sql.DB) {
 	}
 	t.Logf("\n%s", table.String())
 	if all.Requests < requests {
-		t.Errorf("%d requests in a minute, want %d", all.Requests, requests)
+		t.Errorf("%d requests, want %d", all.Requests, requests)
 	}
 	if all.Errors != 0 || all.Missed != 0 {
 		t.Errorf("%d errors, %d own writes missed", all.Errors, all.Missed)
@@ -133,4 +127,94 @@ func loggedRefs(t *testing.T, db *sql.DB) map[string]bool {
 		t.Fatal(err)
 	}
 	return refs
+}
+
+// tampering is a proxy that has a bug.
+type tampering struct {
+	mu    sync.Mutex // guards the bug's own state
+	after func(*http.Request, *http.Response)
+}
+
+func (p *tampering) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.after(req, resp)
+	}
+	return resp, err
+}
+
+func playTampered(t *testing.T, url string, after func(*http.Request, *http.Response)) play.Totals {
+	t.Helper()
+	d, err := play.New(play.Config{BaseURL: url, Players: 4, Matches: 2, Seed: 2, Run: "x", Requests: 500, Transport: &tampering{after: after}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return d.Totals()
+}
+
+func TestPlayersNoticeWhatAProxyDoesWrong(t *testing.T) {
+	address, _ := world(t)
+	php := lab.PHPServer(t, game.Root(), 4, address.Env(t.TempDir(), true))
+
+	t.Run("stale reads", func(t *testing.T) {
+		kept := map[string][]byte{}
+		all := playTampered(t, php.URL, func(req *http.Request, resp *http.Response) {
+			if req.URL.Query().Get("action") != "units" || req.Method != "GET" {
+				return
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			if old := kept[req.URL.RawQuery]; old != nil {
+				kept[req.URL.RawQuery] = nil // every second read is an old one
+				body = old
+			} else {
+				kept[req.URL.RawQuery] = body
+			}
+			resp.Body = io.NopCloser(bytes.NewReader(body))
+		})
+		if all.Missed == 0 || all.Errors != 0 {
+			t.Errorf("%d missed, %d errors: %v", all.Missed, all.Errors, all.Examples)
+		}
+	})
+	t.Run("somebody else's page", func(t *testing.T) {
+		var other []byte
+		all := playTampered(t, php.URL, func(req *http.Request, resp *http.Response) {
+			if req.URL.Query().Get("page") != "ranking" {
+				return
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			if other == nil {
+				other = body
+			}
+			resp.Body = io.NopCloser(bytes.NewReader(other))
+		})
+		if all.Errors == 0 {
+			t.Error("no error")
+		}
+	})
+	t.Run("an error of the proxy's own", func(t *testing.T) {
+		n := 0
+		all := playTampered(t, php.URL, func(_ *http.Request, resp *http.Response) {
+			if n++; n%50 == 0 {
+				resp.StatusCode = 502
+			}
+			resp.Header.Set("Banyan-Served-By", "candidate")
+		})
+		if all.Errors == 0 || all.Side("candidate", nil).Count != all.Requests || all.Side("legacy", nil).Count != 0 {
+			t.Errorf("%d errors, sides %+v", all.Errors, all.Rows)
+		}
+		if !strings.Contains(strings.Join(all.Examples, " "), "502") {
+			t.Errorf("no example names the 502: %v", all.Examples)
+		}
+	})
 }

@@ -27,6 +27,9 @@ type Config struct {
 	// Rate is requests per second of all players together, at random (Poisson)
 	// intervals. 0: everybody asks again at once.
 	Rate float64
+	// Requests ends the run after so many, give or take what is under way. 0: the
+	// context does.
+	Requests int
 	// Seed makes players decide the same given the same answers.
 	Seed uint64
 	// Run begins every client_ref, so that two runs on one database can be told
@@ -65,8 +68,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.BaseURL == "":
 		return errors.New("play: BaseURL is empty")
-	case c.Players < 0, c.Matches < 0, c.Rate < 0, c.Timeout < 0:
-		return fmt.Errorf("play: Players %d, Matches %d, Rate %g and Timeout %s must not be negative", c.Players, c.Matches, c.Rate, c.Timeout)
+	case c.Players < 0, c.Matches < 0, c.Rate < 0, c.Requests < 0, c.Timeout < 0:
+		return fmt.Errorf("play: Players %d, Matches %d, Rate %g, Requests %d and Timeout %s must not be negative", c.Players, c.Matches, c.Rate, c.Requests, c.Timeout)
 	case len(c.Run) > 16:
 		return fmt.Errorf("play: Run %q has more than 16 characters, and a client_ref holds 40", c.Run)
 	}
@@ -75,11 +78,13 @@ func (c Config) Validate() error {
 
 // Driver plays.
 type Driver struct {
-	cfg    Config
-	pace   *pacer
-	mu     sync.Mutex // guards both tallies
+	cfg  Config
+	pace *pacer
+
+	mu     sync.Mutex // guards the fields below
 	all    *tally
 	window *tally
+	enough func() // ends the run
 }
 
 // New checks the configuration and asks nothing of the server.
@@ -97,10 +102,11 @@ func New(cfg Config) (*Driver, error) {
 		pace:   newPacer(cfg.Rate, rand.New(rand.NewPCG(cfg.Seed, 0))),
 		all:    &tally{},
 		window: &tally{},
+		enough: func() {},
 	}, nil
 }
 
-// Run plays until the context ends, and then until the requests under way have been
+// Run plays until the context ends or the requests are done, and then until the requests under way have been
 // answered. It fails only if a player cannot be made.
 func (d *Driver) Run(ctx context.Context) error {
 	transport := d.cfg.Transport
@@ -117,6 +123,9 @@ func (d *Driver) Run(ctx context.Context) error {
 		}
 		players[i] = p
 	}
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
+	d.setEnough(enough)
 	var all sync.WaitGroup
 	for _, p := range players {
 		all.Go(func() { p.play(ctx) })
@@ -148,6 +157,15 @@ func (d *Driver) count(f func(*tally)) {
 	defer d.mu.Unlock()
 	f(d.all)
 	f(d.window)
+	if d.cfg.Requests > 0 && d.all.requests >= d.cfg.Requests {
+		d.enough()
+	}
+}
+
+func (d *Driver) setEnough(enough func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.enough = enough
 }
 
 // pacer gives turns: at random intervals whose mean is that of the rate.

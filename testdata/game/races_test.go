@@ -1,0 +1,140 @@
+package game_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// rounds bounds how often a race is tried. Each is lost within a few rounds.
+const rounds = 300
+
+// race runs things together, again and again, until lost says that the race was lost,
+// and fails if it never is.
+func race(t *testing.T, prepare func(), things []func() (answer, error), lost func([]answer) bool) {
+	t.Helper()
+	for round := range rounds {
+		prepare()
+		if lost(round1(t, things)) {
+			t.Logf("lost in round %d", round+1)
+			return
+		}
+	}
+	t.Errorf("not lost in %d rounds", rounds)
+}
+
+func round1(t *testing.T, things []func() (answer, error)) []answer {
+	t.Helper()
+	answers, errs := make([]answer, len(things)), make([]error, len(things))
+	run := make([]func(), len(things))
+	for i, thing := range things {
+		run[i] = func() { answers[i], errs[i] = thing() }
+	}
+	together(run...)
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return answers
+}
+
+func done(a answer) bool { return strings.Contains(a.location, "msg=") }
+
+func TestDoubleSpend(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.login(1), w.login(1)
+	spear := func(b *browser) func() (answer, error) {
+		return func() (answer, error) { return b.tryForm("unit", "recruit", "province=1&type=spear") }
+	}
+	race(t,
+		func() {
+			w.exec("DELETE FROM units WHERE player_id = 1")
+			w.purse(1, 45) // one spear is 40 gold, 30 wood and 10 iron
+		},
+		[]func() (answer, error){spear(one), spear(two)},
+		func(a []answer) bool {
+			units := w.number("SELECT COUNT(*) FROM units WHERE player_id = 1")
+			gold := w.number("SELECT gold FROM resources WHERE player_id = 1")
+			if gold < 0 {
+				t.Fatalf("the purse holds %g", gold)
+			}
+			if !done(a[0]) || !done(a[1]) {
+				return false
+			}
+			if units != 2 || (gold != 0 && gold != 5) {
+				t.Errorf("both accepted: %g units, %g gold left; want 2, and 0 (clamped) or 5 (one cost forgotten)", units, gold)
+			}
+			return true
+		})
+}
+
+func TestDoubleAccept(t *testing.T) {
+	w := newWorld(t)
+	seller, one, two := w.login(1), w.login(2), w.login(3)
+	var trade string
+	accept := func(b *browser) func() (answer, error) {
+		return func() (answer, error) { return b.tryForm("market", "accept", "trade="+trade) }
+	}
+	race(t,
+		func() {
+			for player := 1; player <= 3; player++ {
+				w.purse(player, 100)
+			}
+			w.exec("DELETE FROM trades")
+			seller.form("market", "offer", "give_type=gold&give_amount=30&want_type=wood&want_amount=10")
+			trade = w.value("SELECT id FROM trades")
+		},
+		[]func() (answer, error){accept(one), accept(two)},
+		func(a []answer) bool {
+			if !done(a[0]) || !done(a[1]) {
+				return false
+			}
+			got := w.value("SELECT GROUP_CONCAT(CONCAT_WS(' ', player_id, gold, wood) ORDER BY player_id) FROM resources WHERE player_id IN (2, 3)")
+			if got != "2 130 90,3 130 90" {
+				t.Errorf("both accepted, and have %s; want both to have paid and received", got)
+			}
+			return true
+		})
+}
+
+func TestPageViewErasesDelivery(t *testing.T) {
+	w := newWorld(t)
+	giver, watcher := w.login(1), w.login(2)
+	look := func() (answer, error) { return watcher.try("GET", "index.php?page=province&id=2&match=1", "", "") }
+	race(t,
+		func() { w.purse(1, 100); w.purse(2, 100) },
+		[]func() (answer, error){
+			func() (answer, error) { return giver.tryForm("market", "give", "to=2&type=gold&amount=50") },
+			look,
+		},
+		func(a []answer) bool {
+			if !done(a[0]) {
+				t.Fatalf("gift: %+v", a[0])
+			}
+			paid, got := w.number("SELECT gold FROM resources WHERE player_id = 1"), w.number("SELECT gold FROM resources WHERE player_id = 2")
+			if paid != 50 || (got != 150 && got != 100) {
+				t.Errorf("a gift of 50 leaves %g and %g", paid, got)
+			}
+			return got == 100
+		})
+}
+
+// The same two orders as in TestDoubleSpend, from one browser: the session file is
+// locked while a script runs, so the second finds the purse empty.
+func TestOneSessionIsSerial(t *testing.T) {
+	w := newWorld(t)
+	b := w.login(1)
+	spear := func() (answer, error) { return b.tryForm("unit", "recruit", "province=1&type=spear") }
+	for range 40 {
+		w.exec("DELETE FROM units WHERE player_id = 1")
+		w.purse(1, 45)
+		a := round1(t, []func() (answer, error){spear, spear})
+		if done(a[0]) == done(a[1]) {
+			t.Fatalf("of two orders of one session, exactly one can be paid: %s and %s", a[0].location, a[1].location)
+		}
+		if gold := w.number("SELECT gold FROM resources WHERE player_id = 1"); fmt.Sprint(gold) != "5" {
+			t.Fatalf("%g gold is left", gold)
+		}
+	}
+}
