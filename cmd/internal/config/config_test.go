@@ -1,0 +1,173 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func env(string) (string, bool) { return "", false }
+
+const small = `version: 1
+upstreams: { legacy: { http: "http://127.0.0.1:8000" } }
+`
+
+func TestSmallestFile(t *testing.T) {
+	f, err := Parse("banyan.yaml", []byte(small), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Proxy.Listen != ":8080" || f.Proxy.Limits.Inline != 1<<20 || f.Upstreams["legacy"].Timeout != time.Minute || f.Kafka.Prefix != "banyan" {
+		t.Fatalf("defaults: %+v", f)
+	}
+}
+
+func problems(t *testing.T, src string) Errors {
+	t.Helper()
+	_, err := Parse("banyan.yaml", []byte(src), env)
+	var es Errors
+	if !errors.As(err, &es) {
+		t.Fatalf("%v; want Errors", err)
+	}
+	return es
+}
+
+func TestEveryErrorAtOnceWithItsPlace(t *testing.T) {
+	es := problems(t, `version: 1
+proxy:
+  lisen: ":80"
+  limits: { head: 64, body: many, header_timeout: 5 }
+upstreams:
+  legacy: { http: "http://127.0.0.1:8000", http: "x" }
+  units: [1]
+kafka: { partitions: x }
+`)
+	var got []string
+	for _, p := range es {
+		got = append(got, p.Error())
+	}
+	want := []string{
+		`banyan.yaml:3:3: proxy.lisen: unknown key (did you mean listen?)`,
+		`banyan.yaml:4:29: proxy.limits.body: "many": want a size such as 64KiB, 1MiB or 20GiB`,
+		`banyan.yaml:4:51: proxy.limits.header_timeout: "5": want a duration with its unit, such as 250ms, 30s or 14d`,
+		`banyan.yaml:6:44: upstreams.legacy.http: given twice; first at line 6`,
+		`banyan.yaml:7:10: upstreams.units: want a mapping with http, timeout, max_connections, max_execution, resolve, not a list`,
+		`banyan.yaml:8:22: kafka.partitions: "x": want a whole number`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Fatal(d)
+	}
+	if !strings.Contains(es.Detail(), "3 |   lisen: \":80\"\n    |   ^") {
+		t.Fatalf("the excerpt lacks the line with a caret:\n%s", es.Detail())
+	}
+}
+
+func TestMeaningIsCheckedWithPlaces(t *testing.T) {
+	src := small + `kafka: { brokers: ["127.0.0.1:9092"] }
+routes:
+  - { match: { path: "/a/**" }, to: unit }
+migrations:
+  units:
+    candidate: legacy
+    order_by: "match/{match}"
+    when_full: fail
+    writes:
+      - name: move
+        match: { method: post, path: /index.php }
+        params: { unit: forms.unit }
+        applied: 'stat == 302'
+    reads:
+      - { name: map, match: { path: "api.php" }, candidate_path: "/m/{x}" }
+`
+	text := problems(t, src).Error()
+	for _, want := range []string{
+		`banyan.yaml:5:33: routes[0].to: "unit" is not an upstream (known here: legacy)`,
+		`banyan.yaml:10:5: migrations.units.when_full: "fail": want fail_open or fail_closed`,
+		`banyan.yaml:15:9: migrations.units.writes[0].applied: `,
+		`banyan.yaml:14:9: migrations.units.writes[0].params: no parameter "match", which order_by needs`,
+		`banyan.yaml:13:18: migrations.units.writes[0].match.method: "post": want upper case`,
+		`banyan.yaml:14:19: migrations.units.writes[0].params.unit: "forms.unit"`,
+		`migrations.units.reads[0].candidate_path: {x} is not one of the route's params`,
+		`migrations.units.reads[0].match.path: "api.php": a path starts with '/'`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("errors\n%s\nlack\n%s", text, want)
+		}
+	}
+}
+
+func TestSecretsComeFromEnvironmentAndFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "dsn")
+	if err := os.WriteFile(file, []byte("postgres://secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Parse("banyan.yaml", []byte(small+"ledger: { postgres: \"${file:"+file+"}\" }\nlegacy_db: { mysql: \"u:${PW}$$x@tcp(h)/d\" }\n"),
+		func(n string) (string, bool) { return "p", n == "PW" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Ledger.Postgres != "postgres://secret" || f.LegacyDB.MySQL != "u:p$x@tcp(h)/d" {
+		t.Fatal(f.Ledger, f.LegacyDB)
+	}
+	if es := problems(t, small+"ledger: { postgres: \"${NOPE}\" }\n"); !strings.Contains(es.Error(), "3:21: ledger.postgres: the environment variable NOPE is not set") {
+		t.Fatal(es)
+	}
+}
+
+func TestNotYAML(t *testing.T) {
+	if es := problems(t, "version: 1\nproxy: [\n"); !strings.Contains(es.Error(), "not YAML") {
+		t.Fatal(es)
+	}
+}
+
+// A field without a yaml name could never be set, one of a kind that the decoder has no grammar for would panic.
+func TestEveryFieldCanBeSet(t *testing.T) {
+	var walk func(t reflect.Type, path string)
+	seen := map[reflect.Type]bool{}
+	walk = func(typ reflect.Type, path string) {
+		if reflect.PointerTo(typ).Implements(reflect.TypeFor[textValue]()) {
+			return
+		}
+		switch typ.Kind() {
+		case reflect.Struct:
+			if seen[typ] {
+				return
+			}
+			seen[typ] = true
+			for i := range typ.NumField() {
+				f := typ.Field(i)
+				if f.IsExported() && f.Tag.Get("yaml") == "" && !f.Anonymous && path != "" && !strings.Contains(path, "Translate") {
+					t.Errorf("%s.%s has no yaml name", path, f.Name)
+				}
+				if f.IsExported() {
+					walk(f.Type, path+"."+f.Name)
+				}
+			}
+		case reflect.Slice, reflect.Pointer, reflect.Map:
+			walk(typ.Elem(), path)
+		case reflect.String, reflect.Bool, reflect.Int, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint32, reflect.Float64:
+		default:
+			t.Errorf("%s: the decoder has no grammar for %s", path, typ)
+		}
+	}
+	walk(reflect.TypeFor[File](), "File")
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(small)
+	f.Add("a: &a [*a]\n")
+	f.Add("version: 1\nmigrations: { u: { order_by: \"{\", rows: { t: {} } } }")
+	f.Fuzz(func(t *testing.T, src string) {
+		_, err := Parse("x", []byte(src), env)
+		var es Errors
+		if err != nil && (!errors.As(err, &es) || len(es) == 0) {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,170 @@
+package config
+
+import (
+	"time"
+
+	"banyan/diff"
+	"banyan/proxy/event"
+	"banyan/proxy/kafka"
+	"banyan/proxy/route"
+	"banyan/shadow/translate"
+)
+
+// File is banyan.yaml.
+type File struct {
+	Version    int                           `yaml:"version"` // of this format: 1
+	Proxy      Proxy                         `yaml:"proxy"`
+	Upstreams  map[string]Upstream           `yaml:"upstreams"` // by name; "legacy" is where everything goes that nothing else names
+	Kafka      kafka.Config                  `yaml:"kafka"`
+	Ledger     Ledger                        `yaml:"ledger"`
+	LegacyDB   LegacyDB                      `yaml:"legacy_db"`
+	Contracts  string                        `yaml:"contracts"` // directory of JSON Schemas, relative to this file
+	Routes     []PlainRoute                  `yaml:"routes"`
+	Migrations map[event.Migration]Migration `yaml:"migrations"`
+
+	dir string
+}
+
+// Proxy is the request path.
+type Proxy struct {
+	Listen         string   `yaml:"listen"`          // host:port; default ":8080"
+	Admin          string   `yaml:"admin"`           // host:port of metrics, health and the admin API; default "127.0.0.1:9901"
+	Token          string   `yaml:"token"`           // of the admin API; default: a file made at the first start, readable by its owner only
+	Replica        string   `yaml:"replica"`         // this proxy's name, the same at each start; default: the host's name
+	TrustedProxies []string `yaml:"trusted_proxies"` // CIDRs whose X-Forwarded-* are believed
+	Limits         Limits   `yaml:"limits"`
+	Journal        Journal  `yaml:"journal"`
+	Redact         []string `yaml:"redact"` // "form.pass*", "json.token": masked beside the defaults before the journal
+}
+
+// Limits bound what a client may ask of the proxy. Zero values are the defaults.
+type Limits struct {
+	Head          Bytes         `yaml:"head"`           // request line and fields; default 64KiB
+	Body          Bytes         `yaml:"body"`           // default 64MiB
+	Inline        Bytes         `yaml:"inline"`         // of a body that is read before legacy is asked; default 1MiB
+	Connections   int           `yaml:"connections"`    // default 20000
+	HeaderTimeout time.Duration `yaml:"header_timeout"` // default 5s
+	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // default 75s
+	Drain         time.Duration `yaml:"drain"`          // how long a stop waits for requests under way; default 30s
+}
+
+// Journal is the proxy's durable local log.
+type Journal struct {
+	Dir   string `yaml:"dir"`   // default ./journal
+	Quota Bytes  `yaml:"quota"` // default 20GiB; above it when_full decides
+	Ack   string `yaml:"ack"`   // journal (default): synced before legacy sees the write; memory: a power cut may lose it, and the evidence says so
+}
+
+// Upstream is a backend.
+type Upstream struct {
+	HTTP           string        `yaml:"http"`            // http://host:port, or unix:/path
+	Timeout        time.Duration `yaml:"timeout"`         // to the first byte of an answer; default 60s for legacy, 1s for others
+	MaxConnections int           `yaml:"max_connections"` // default 512
+	MaxExecution   time.Duration `yaml:"max_execution"`   // how long legacy may run on after a cut; default 30s
+	Resolve        string        `yaml:"resolve"`         // how its front end resolves paths: nginx (default)
+}
+
+// Ledger is where findings and evidence are kept.
+type Ledger struct {
+	Postgres string `yaml:"postgres"`
+}
+
+// LegacyDB is legacy's own database: one of the two.
+type LegacyDB struct {
+	MySQL     string    `yaml:"mysql"`    // user:password@tcp(host:3306)/game
+	Postgres  string    `yaml:"postgres"` // postgres://…
+	Changelog Changelog `yaml:"changelog"`
+}
+
+// Changelog is how the change log is read.
+type Changelog struct {
+	ServerID    uint32 `yaml:"server_id"`   // MariaDB: of this reader among the replicas; default 4711
+	Slot        string `yaml:"slot"`        // PostgreSQL: default "banyan"
+	Publication string `yaml:"publication"` // PostgreSQL: default "banyan"
+}
+
+// PlainRoute sends new functionality to its new service from day one.
+type PlainRoute struct {
+	Name  string      `yaml:"name"`
+	Match route.Match `yaml:"match"`
+	To    string      `yaml:"to"`
+}
+
+// Migration is what is moved together: one kind of entity, its writes, its reads, its read model, its evidence.
+type Migration struct {
+	Legacy    string                     `yaml:"legacy"`    // upstream; default "legacy"
+	Candidate string                     `yaml:"candidate"` // upstream
+	OrderBy   string                     `yaml:"order_by"`  // the ordering key: a template over the parameters, e.g. "match/{match}"
+	Dispatch  string                     `yaml:"dispatch"`  // URL of the service's command handler, instead of `events:`
+	WhenFull  string                     `yaml:"when_full"` // fail_open (default) or fail_closed
+	Writes    []Write                    `yaml:"writes"`
+	Reads     []Read                     `yaml:"reads"`
+	Rows      map[string]translate.Table `yaml:"rows"`
+	ReadModel *ReadModel                 `yaml:"read_model"`
+	State     []State                    `yaml:"state"`
+	Gates     map[string]Gate            `yaml:"gates"`
+}
+
+// Write is a write route.
+type Write struct {
+	Name    string              `yaml:"name"`
+	Match   route.Match         `yaml:"match"`
+	Params  map[string]string   `yaml:"params"`
+	Applied string              `yaml:"applied"` // condition on the answer; default: status < 400
+	Events  []translate.Mapping `yaml:"events"`
+}
+
+// Read is a read route.
+type Read struct {
+	Name          string            `yaml:"name"`
+	Match         route.Match       `yaml:"match"`
+	Params        map[string]string `yaml:"params"`
+	CandidatePath string            `yaml:"candidate_path"` // request target at the candidate, a template over the parameters
+	Repeatable    bool              `yaml:"repeatable"`     // legacy may be asked a second time for it
+	Wait          time.Duration     `yaml:"wait"`           // at live, for a session's own last write; default 100ms
+	Tables        []string          `yaml:"tables"`         // what it shows: changes of other tables do not matter to its comparison; default: every mapped one
+	Compare       []diff.Rule       `yaml:"compare"`
+}
+
+// ReadModel is where a migration's projection lives, and how events are applied.
+type ReadModel struct {
+	Postgres  string              `yaml:"postgres"`
+	Redis     string              `yaml:"redis"`     // redis://host:6379/0; none: PostgreSQL alone
+	Schema    string              `yaml:"schema"`    // file with the DDL of the squad's tables
+	On        map[string]string   `yaml:"on"`        // "game.unit.moved@2": file with the SQL that applies it
+	Documents map[string]Document `yaml:"documents"` // Redis documents by name
+}
+
+// Document is one kind of Redis document.
+type Document struct {
+	Key string   `yaml:"key"`
+	SQL string   `yaml:"sql"`
+	On  []string `yaml:"on"` // event types that touch it
+}
+
+// State is a comparison of rows: two queries with the same columns, the first being the entity's id.
+type State struct {
+	Entity    string      `yaml:"entity"`    // template over the columns, e.g. "unit/{id}"
+	Key       string      `yaml:"key"`       // ordering key, a template over the columns; default: order_by
+	Tables    []string    `yaml:"tables"`    // legacy tables that the query reads
+	Legacy    string      `yaml:"legacy"`    // SELECT
+	Candidate string      `yaml:"candidate"` // SELECT
+	Compare   []diff.Rule `yaml:"compare"`
+	Sweep     Sweep       `yaml:"sweep"`
+}
+
+// Sweep verifies all keys, again and again.
+type Sweep struct {
+	Every         time.Duration `yaml:"every"`           // default 10m
+	RowsPerSecond int           `yaml:"rows_per_second"` // default 20000
+}
+
+// Gate is what a flip forward to a stage needs. Zero values ask for nothing.
+type Gate struct {
+	Pairs              int     `yaml:"pairs"`                // distinct pairs compared
+	MismatchUpperBound Percent `yaml:"mismatch_upper_bound"` // at 95 % confidence
+	Undecided          Percent `yaml:"undecided"`            // of all pairs asked; default 20%
+	Sweep              string  `yaml:"sweep"`                // complete: every key verified
+	Unexplained        string  `yaml:"unexplained"`          // named: every dark and unattributed source is mapped or out of scope
+	LatencyP99         Factor  `yaml:"latency_p99"`          // candidate's p99 against legacy's
+}
