@@ -54,7 +54,8 @@ func (r *Request) Parse(buf []byte) (done bool, err error) {
 	if done, err = r.parseFields(); !done || err != nil {
 		return false, err
 	}
-	return true, r.finish()
+	err = r.finish()
+	return err == nil, err
 }
 
 // parseLine takes the request line apart.

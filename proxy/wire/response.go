@@ -40,7 +40,8 @@ func (r *Response) Parse(buf []byte) (done bool, err error) {
 	if done, err = r.parseFields(); !done || err != nil {
 		return false, err
 	}
-	return true, r.finish()
+	err = r.finish()
+	return err == nil, err
 }
 
 func (r *Response) parseLine(l []byte) error {
