@@ -24,8 +24,9 @@ type Config struct {
 	Matches int
 	// Password is everybody's. Empty means "secret".
 	Password string
-	// Rate is requests per second of all players together, at random (Poisson)
-	// intervals. 0: everybody asks again at once.
+	// Rate is how many things all players together do per second, at random (Poisson)
+	// intervals. A thing is one request, or an order and the look at what became of it at
+	// once (1.3 requests on average). 0: everybody goes on at once.
 	Rate float64
 	// Requests ends the run after so many, give or take what is under way. 0: the
 	// context does.
