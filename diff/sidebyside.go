@@ -27,7 +27,11 @@ func (r *Report) Text(width int) string {
 		}
 	}
 	for _, u := range r.Used {
-		fmt.Fprintf(&b, "used %d times: %s", u.Count, printable(u.Rule))
+		verb := "tolerated"
+		if u.Kind == "ignore" {
+			verb = "muted"
+		}
+		fmt.Fprintf(&b, "%s %d×: %s", verb, u.Count, printable(u.Rule))
 		if !strings.Contains(u.Rule, u.Kind) {
 			b.WriteString(" (" + u.Kind + ")")
 		}
@@ -52,9 +56,14 @@ func (r *Report) beside(b *strings.Builder, columns int) {
 		first = max(first, width(printablePath(d.Path)))
 	}
 	first = min(first, columns*2/5)
-	side := (columns - 2 - first - 4) / 2
+	side, widest := (columns-2-first-4)/2, width("(missing)")
+	for _, d := range r.Differences {
+		legacy, _ := d.sides(side)
+		widest = max(widest, width(legacy))
+	}
+	widest = min(side, widest)
 	line := func(mark, path, legacy, candidate string) {
-		text := fmt.Sprintf("%s %s  %s  %s", mark, pad(path, first), pad(legacy, side), candidate)
+		text := fmt.Sprintf("%s %s  %s  %s", mark, pad(path, first), pad(legacy, widest), candidate)
 		b.WriteString(strings.TrimRight(text, " ") + "\n")
 	}
 	line(" ", "", "legacy", "candidate")
