@@ -116,3 +116,16 @@ func (w *world) checkWritten(how string, a action, writes, ref string) {
 		w.t.Errorf("%s %s is in the action log %g times", how, a.name, n)
 	}
 }
+
+// Administrators set the environment in the pool or, as here, in nginx.
+func TestConfiguredByFastCGI(t *testing.T) {
+	w := seeded(t)
+	var params strings.Builder
+	for name, value := range w.at.Env(t.TempDir(), true) {
+		fmt.Fprintf(&params, "fastcgi_param %s %q;\n", name, value)
+	}
+	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 1})
+	conf := lab.NginxPHPConf(fpm.Socket, game.Root())
+	w.url = lab.Nginx(t, strings.Replace(conf, "fastcgi_pass ", params.String()+"fastcgi_pass ", 1)).URL
+	w.login(1)
+}

@@ -26,7 +26,7 @@ type Config struct {
 	Password string
 	// Rate is how many things all players together do per second, at random (Poisson)
 	// intervals. A thing is one request, or an order and the look at what became of it at
-	// once (1.3 requests on average). 0: everybody goes on at once.
+	// once: one to three. 0: everybody goes on at once.
 	Rate float64
 	// Requests ends the run after so many, give or take what is under way. 0: the
 	// context does.
