@@ -1,0 +1,209 @@
+package project
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"banyan/proxy/event"
+	"banyan/shadow/readmodel"
+)
+
+// plan is what one batch will do, worked out before anything is done: a failed attempt leaves no trace in the worker.
+type plan struct {
+	waves    *waves
+	touched  *touched
+	events   []*event.Event
+	repeats  int
+	parks    map[event.OrderingKey]*readmodel.Parked
+	parked   []readmodel.Parked // in order
+	waiting  map[event.OrderingKey]*readmodel.Waiting
+	progress event.Progress
+}
+
+// commit applies items in one transaction, then shows it: documents, progress.
+func (w *worker) commit(ctx context.Context, items []item) error {
+	next := items[len(items)-1].offset + 1
+	ahead := slices.DeleteFunc(slices.Clone(w.ahead), func(o int64) bool { return o < next })
+	return w.commitTo(ctx, items, next, ahead, 0)
+}
+
+// commitTo commits items with next as the offset and ahead as what is applied beyond it. A position above 0 is reached
+// exactly with these items.
+func (w *worker) commitTo(ctx context.Context, items []item, next int64, ahead []int64, reached event.Position) error {
+	pl := w.plan(items)
+	if reached > 0 {
+		pl.progress.Position, pl.progress.Applied = reached, reached
+	}
+	if err := w.announceParked(ctx, pl.parked); err != nil {
+		return err
+	}
+	b := w.batchOf(pl, next, ahead)
+	if err := w.p.pg.Commit(ctx, b); err != nil {
+		return err
+	}
+	w.batch, w.next, w.ahead, w.progress = w.batch+1, next, ahead, pl.progress
+	for _, e := range pl.events {
+		w.seen.add(e.ID)
+	}
+	maps.Copy(w.parked, pl.parks)
+	for k, x := range pl.waiting {
+		if p := w.parked[k]; p != nil {
+			p.Waiting, p.LastOffset = p.Waiting+x.Count, x.Last
+		}
+	}
+	w.p.stats.count(pl, len(b.Statements))
+	return w.publish(ctx, pl.touched)
+}
+
+func (w *worker) batchOf(pl *plan, next int64, ahead []int64) *readmodel.Batch {
+	b := &readmodel.Batch{Partition: w.n, Owner: w.owner, Number: w.batch, From: w.next, Next: next, Ahead: ahead, Progress: &pl.progress, Park: pl.parked}
+	for i := range pl.waves.list {
+		x := &pl.waves.list[i]
+		b.Statements = append(b.Statements, readmodel.Statement{Name: x.h.name, SQL: x.h.sql, Rows: rows(x.events)})
+	}
+	for _, k := range slices.Sorted(maps.Keys(pl.waiting)) {
+		b.Waiting = append(b.Waiting, *pl.waiting[k])
+	}
+	return b
+}
+
+func (w *worker) plan(items []item) *plan {
+	pl := &plan{waves: newWaves(), touched: newTouched(w.p.m), parks: map[event.OrderingKey]*readmodel.Parked{},
+		waiting: map[event.OrderingKey]*readmodel.Waiting{}, progress: w.progress}
+	var batchIDs map[string]struct{}
+	for i := range items {
+		it := &items[i]
+		if it.mark != nil {
+			pl.mark(w, it.mark)
+			continue
+		}
+		if it.ev == nil && it.poison == nil || w.isAhead(it.offset) {
+			continue
+		}
+		if it.ev != nil && w.seen.has(it.ev.ID) {
+			pl.repeats++
+			continue
+		}
+		if w.waits(it) || pl.parks[it.key] != nil {
+			pl.wait(it)
+			continue
+		}
+		if it.poison == nil {
+			it.poison = pl.touched.add(it.ev, it.h.name)
+		}
+		if it.poison != nil {
+			pl.park(w, it)
+			continue
+		}
+		if batchIDs == nil {
+			batchIDs = make(map[string]struct{}, len(items))
+		}
+		if _, twice := batchIDs[it.ev.ID]; twice {
+			pl.repeats++
+			continue
+		}
+		batchIDs[it.ev.ID] = struct{}{}
+		pl.waves.add(it.h, it.ev)
+		pl.events = append(pl.events, it.ev)
+		pl.progress.Applied = max(pl.progress.Applied, it.ev.Position)
+	}
+	pl.progress.Parked = pl.parkedKeys(w)
+	pl.progress.At = w.p.now()
+	return pl
+}
+
+// mark becomes progress: all that stands before it is in this batch or in one before.
+func (pl *plan) mark(w *worker, m *event.SettledMark) {
+	p := &pl.progress
+	p.Position = max(p.Position, m.Position)
+	p.Applied = max(p.Applied, p.Position)
+	p.Fences, p.Replicas, p.Unsettled = m.Fences, m.Replicas, m.Unsettled
+	p.Held = slices.DeleteFunc(slices.Clone(m.Held), func(h event.Held) bool { return h.Migration != w.p.cfg.Migration })
+}
+
+func (pl *plan) park(w *worker, it *item) {
+	k := &readmodel.Parked{Key: it.key, Reason: it.poison.Error(), FirstOffset: it.offset, LastOffset: it.offset, Waiting: 1, At: w.p.now()}
+	if it.ev != nil {
+		k.EventID, k.EventType, k.Position = it.ev.ID, it.ev.TypeVersion(), it.ev.Position
+	}
+	pl.parks[it.key] = k
+	pl.parked = append(pl.parked, *k)
+}
+
+func (pl *plan) wait(it *item) {
+	x := pl.waiting[it.key]
+	if x == nil {
+		x = &readmodel.Waiting{Key: it.key}
+		pl.waiting[it.key] = x
+	}
+	x.Count++
+	x.Last = it.offset
+}
+
+func (pl *plan) parkedKeys(w *worker) []event.OrderingKey {
+	if len(w.parked)+len(pl.parks) == 0 {
+		return nil
+	}
+	ks := slices.Collect(maps.Keys(w.parked))
+	for k := range pl.parks {
+		ks = append(ks, k)
+	}
+	slices.Sort(ks)
+	return ks
+}
+
+// announceParked tells `.parked` before the transaction: a repeat there is harmless, a silence would not be.
+func (w *worker) announceParked(ctx context.Context, parked []readmodel.Parked) error {
+	for i := range parked {
+		k := &parked[i]
+		w.p.cfg.Log.Error("key parked", "migration", w.p.cfg.Migration, "partition", w.n, "key", k.Key, "offset", k.FirstOffset, "event", k.EventID,
+			"type", k.EventType, "reason", k.Reason)
+		rec := &event.Parked{V: event.ParkedVersion, Migration: w.p.cfg.Migration, Generation: w.p.cfg.Generation, Stage: "project", Key: k.Key,
+			Topic: w.p.topic, Partition: w.n, Offset: k.FirstOffset, Position: k.Position, Event: k.EventID, Type: k.EventType, Reason: k.Reason, At: k.At}
+		if err := w.p.out.Parked(ctx, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish shows what was committed. Applied goes before the documents and Position after them, so that a reader of
+// Redis never sees more than it is told. It repeats until all is shown: at most one batch is ever unshown, which is the
+// one that a successor repairs.
+func (w *worker) publish(ctx context.Context, t *touched) error {
+	if w.p.redis != nil {
+		if err := w.retried(ctx, "documents", func(ctx context.Context) error { return w.refresh(ctx, t) }); err != nil {
+			return err
+		}
+	}
+	w.p.told(w)
+	return w.retried(ctx, "kafka", func(ctx context.Context) error { return w.p.out.Progress(ctx, &w.progress) })
+}
+
+func (w *worker) refresh(ctx context.Context, t *touched) error {
+	// The version grows with every batch, also when a key's old events come late.
+	v := readmodel.Version{Position: w.progress.Applied, Sequence: w.batch}
+	docs, err := t.render(ctx, w.p.pg, v, w.p.cfg.Log)
+	if err != nil {
+		return err
+	}
+	if len(docs) > 0 {
+		before := w.shown
+		before.Applied = w.progress.Applied
+		if err := w.p.redis.SetProgress(ctx, &before, v); err != nil {
+			return err
+		}
+	}
+	older, err := w.p.redis.Set(ctx, docs)
+	if err != nil {
+		return err
+	}
+	if err := w.p.redis.SetProgress(ctx, &w.progress, v); err != nil {
+		return err
+	}
+	w.p.stats.Documents.Add(int64(len(docs)))
+	w.p.stats.Older.Add(int64(older))
+	w.shown = w.progress
+	return nil
+}
