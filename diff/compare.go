@@ -277,7 +277,7 @@ func (s *scope) element(at step) scope {
 	return scope{n: n, loose: s.loose, name: s.n.entity, entity: s.entity}
 }
 
-func (w *walker) leaves(a, b *Value) int { return max(a.Leaves(), b.Leaves()) }
+func (w *walker) leaves(a, b *Value) int { return max(a.leaves(), b.leaves()) }
 
 func (w *walker) equal(leaves int) {
 	if !w.probe {

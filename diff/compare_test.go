@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -267,6 +268,19 @@ func TestGroupsForgetWhatVaries(t *testing.T) {
 	want := []string{"value /by/*", "type /by/a~1b", "value /by/face", "value /l/*/*"}
 	if d := cmp.Diff(want, r.GroupKeys()); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestManyUnlikeElementsTakeNoQuadraticTime(t *testing.T) {
+	var a, b strings.Builder
+	const n = 50_000
+	for i := range n {
+		a.WriteString("," + strconv.Itoa(i))
+		b.WriteString("," + strconv.Itoa(-1-i))
+	}
+	r := Compare(decode(t, "["+a.String()[1:]+"]"), decode(t, "["+b.String()[1:]+"]"), ruleSet(t, `"" unordered`), Options{})
+	if r.Total != 2*n || r.NotesTotal != 0 {
+		t.Error(r.Summary())
 	}
 }
 

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -65,6 +66,10 @@ func (n *node) step(name string) *node {
 // only many ** with many * behind them grow without end.
 const maxNodes = 4096
 
+// maxPlaces bounds the sum of the places that the nodes stand for, and so the
+// time that building takes.
+const maxPlaces = 1 << 20
+
 // Compile validates the rules and builds their automaton. Its errors name the
 // rule by number, from 0, as in rules[2]: clock: …
 func Compile(rules []Rule) (*Rules, error) {
@@ -91,7 +96,7 @@ func Compile(rules []Rule) (*Rules, error) {
 	b := builder{set: set, nodes: map[string]*node{}}
 	set.root = b.node(b.start())
 	if b.full {
-		return nil, fmt.Errorf("the rules' wildcards combine to more than %d places: use fewer * behind **", maxNodes)
+		return nil, fmt.Errorf("the rules' wildcards combine in too many ways (over %d): use fewer * behind **", maxNodes)
 	}
 	return set, nil
 }
@@ -117,9 +122,10 @@ func (s *Rules) start() *node {
 
 // builder makes the automaton by the subset construction.
 type builder struct {
-	set   *Rules
-	nodes map[string]*node
-	full  bool
+	set    *Rules
+	nodes  map[string]*node
+	places int
+	full   bool
 }
 
 // place is how far one rule's pattern is matched.
@@ -156,11 +162,15 @@ func (b *builder) node(places []place) *node {
 	if len(places) == 0 || b.full {
 		return deadNode
 	}
-	key := fmt.Sprint(places)
+	var raw []byte
+	for _, p := range places {
+		raw = binary.AppendUvarint(binary.AppendUvarint(raw, uint64(p.rule)), uint64(p.at))
+	}
+	key := string(raw)
 	if n, ok := b.nodes[key]; ok {
 		return n
 	}
-	if len(b.nodes) >= maxNodes {
+	if b.places += len(places); len(b.nodes) >= maxNodes || b.places > maxPlaces {
 		b.full = true
 		return deadNode
 	}

@@ -41,7 +41,8 @@ func (v Verdict) String() string {
 // trees only for the places of which a rule speaks and which are not equal
 // without it. Once a difference is found the rest of the text is not read.
 //
-// It knows no [Session]: where opaque values or counters must be followed from
+// It counts nothing: not what was compared, nor what a rule muted. It knows no
+// [Session]: where opaque values or counters must be followed from
 // one document to the next, compare each.
 func EqualJSON(legacy, candidate []byte, rules *Rules) Verdict {
 	if bytes.Equal(legacy, candidate) {

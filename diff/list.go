@@ -82,12 +82,13 @@ func (w *walker) alikeByIndex(s *scope, a, b *Value) bool {
 
 // alike asks whether two elements would be found equal.
 func (w *walker) alike(s *scope, a, b *Value, index int) bool {
-	if same(a, b) {
-		return true
-	}
-	if s.n.other.dead && !s.n.listed && s.loose == nil {
-		return false // no rule speaks of the elements
-	}
+	return same(a, b) || s.loosens() && w.probeElement(s, a, b, index)
+}
+
+// loosens reports whether some rule may speak of a list's elements.
+func (s *scope) loosens() bool { return !s.n.other.dead || s.n.listed || s.loose != nil }
+
+func (w *walker) probeElement(s *scope, a, b *Value, index int) bool {
 	was, had := w.probe, w.differs
 	w.probe, w.differs = true, false
 	w.element(s, "", index, a, b)
@@ -135,9 +136,15 @@ func (w *walker) pair(s *scope, a, b *Value, left, right []int) pairing {
 			p.right = append(p.right, j)
 		}
 	}
+	if !s.loosens() {
+		return p
+	}
 	p.left = slices.DeleteFunc(p.left, func(i int) bool {
 		for at, j := range p.right {
-			if w.alike(s, &a.items[i], &b.items[j], i) {
+			if w.budget < 0 {
+				return false
+			}
+			if w.probeElement(s, &a.items[i], &b.items[j], i) {
 				p.with[i] = j
 				p.right = slices.Delete(p.right, at, at+1)
 				return true

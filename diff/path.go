@@ -159,6 +159,9 @@ func ParsePattern(s string) (Pattern, error) {
 		case strings.Contains(r, "*"):
 			return Pattern{}, fmt.Errorf("path %q: * stands for a whole step; write ~2 for a star in a name", s)
 		}
+		if n := len(p.steps); n > 0 && step.kind == stepDeep && p.steps[n-1].kind == stepDeep {
+			continue // twice says what once does
+		}
 		p.steps = append(p.steps, step)
 	}
 	return p, nil

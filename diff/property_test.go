@@ -307,9 +307,12 @@ func FuzzEqualJSON(f *testing.F) {
 	for _, s := range [][2]string{
 		{`{"a":1,"b":2}`, `{"b":2,"a":1.0}`}, {`{"a":1,"a":null}`, `{"a":1}`}, {`[1,]`, `[1,]  `}, {`{"a":[1x]}`, ` {"a":[1x]}`},
 		{`{"b":1,"a":1,"a":2}`, `{"a":2,"b":1,"a":1}`}, {`"\ud800"`, `"\ud801"`}, {`{"a":null}`, `{}`}, {`[{"id":1},{"id":2}]`, `[{"id":2},{"id":1}]`},
-		{`{"a":1 2,"b":1}`, `{"b":1,"a":1 2}`}, {`{"hp":1,"stock":2}`, `{"hp":2,"stock":1}`},
+		{`{"a":1 2,"b":1}`, `{"b":1,"a":1 2}`}, {`{"x":1,"a":1,"a":null}`, `{"x":1,"a":1}`}, {`{"a":1}`, `{"a":1,"a":null}`},
+		{`{"hp":1,"stock":2}`, `{"hp":2,"stock":1}`},
 	} {
-		f.Add([]byte(s[0]), []byte(s[1]), byte(1))
+		for set := range verdictRules {
+			f.Add([]byte(s[0]), []byte(s[1]), byte(set))
+		}
 	}
 	f.Fuzz(func(t *testing.T, a, b []byte, set byte) {
 		agree(t, a, b, sets[int(set)%len(sets)])

@@ -92,6 +92,10 @@ func TestReportAsJSON(t *testing.T) {
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
+	var back Difference
+	if err := json.Unmarshal(mustJSON(t, r.Differences[0]), &back); err != nil || back.String() != r.Differences[0].String() || back.Group != "missing /units/*" {
+		t.Errorf("%v, %v", back, err)
+	}
 	first, second := got.Differences[0], got.Differences[1]
 	if first.Path != "/units/id=8" || first.Candidate != nil || first.Legacy.String() != `{"id":8,"hp":50,"stock":1}` || first.Entity != "unit/8" {
 		t.Errorf("%s", data)
@@ -102,4 +106,13 @@ func TestReportAsJSON(t *testing.T) {
 	if got.Total != 6 || got.Compared != 13 || got.Dropped != 4 || got.Groups["value /units/*/stock"] != 1 || got.Used[0].Kind != "clock" {
 		t.Errorf("%s", data)
 	}
+}
+
+func mustJSON(t testing.TB, x any) []byte {
+	t.Helper()
+	data, err := json.Marshal(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

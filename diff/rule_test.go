@@ -107,6 +107,20 @@ func TestCompileBoundsItsPlaces(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "wildcards") {
 		t.Error(err)
 	}
+	var many []Rule
+	for i := range 500 { // as many as a large file has, all of the usual kinds
+		name := strings.Repeat("x", i+1)
+		many = append(many, Rule{At: "/units/*/" + name, Opaque: true}, Rule{At: "/page/" + name, Opaque: true})
+	}
+	many = append(many, Rule{At: "/**/updated_at", Clock: time.Second}, Rule{At: "/**", Loose: Words{"php"}})
+	if _, err := Compile(many); err != nil {
+		t.Error(err)
+	}
+	start := time.Now()
+	_, _ = Compile([]Rule{{At: strings.Repeat("/**/*", maxSteps/2), Opaque: true}, {At: strings.Repeat("/**", maxSteps), Opaque: true}, {At: strings.Repeat("/**/a/*", maxSteps/3), Opaque: true}})
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("the worst patterns take %s", d)
+	}
 }
 
 func TestRulesInTheConfigurationFile(t *testing.T) {

@@ -124,7 +124,9 @@ func (v Value) Text() string { return v.text }
 func (v Value) Repeated() bool { return v.repeated }
 
 // Leaves counts scalars and empty containers; Missing counts none.
-func (v *Value) Leaves() int {
+func (v Value) Leaves() int { return v.leaves() }
+
+func (v *Value) leaves() int {
 	if v.kind == Missing {
 		return 0
 	}
@@ -133,7 +135,7 @@ func (v *Value) Leaves() int {
 	}
 	n := 0
 	for i := range v.items {
-		n += v.items[i].Leaves()
+		n += v.items[i].leaves()
 	}
 	return n
 }
