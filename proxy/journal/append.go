@@ -116,8 +116,10 @@ func (j *Journal) put(r *record, key any, held int64) (*batch, error) {
 		if j.idle != nil && len(j.flying) == 0 {
 			close(j.idle)
 		}
-		fallthrough
-	default:
+	case kindGap:
+		key.(*Gap).live = r.flags&flagGapClose == 0
+	}
+	if r.kind != kindIntent {
 		j.ship++
 		r.ship = j.ship
 	}

@@ -65,6 +65,7 @@ type Cursor struct {
 	scan    scanner
 	past    []*read // read to their end, not removed, oldest first; then the one being read
 	intents map[Seq]place
+	gaps    map[string]*read // where the latest record of each open gap lies: it must not go before there is a later one
 	buf     []byte
 	last    Seq
 	ended   bool
@@ -88,13 +89,13 @@ type place struct {
 // read is what the cursor knows of a segment that it has entered.
 type read struct {
 	s    *segment
-	open int     // intents without outcome
+	open int     // intents without outcome, and open gaps whose latest record this has
 	last ShipSeq // highest shipping sequence of the outcomes of its intents, and of its records
 	done bool    // read to its end
 }
 
 func newCursor(g *generation) *Cursor {
-	return &Cursor{g: g, intents: map[Seq]place{}}
+	return &Cursor{g: g, intents: map[Seq]place{}, gaps: map[string]*read{}}
 }
 
 // Epoch is that of the generation.
@@ -236,6 +237,9 @@ func (c *Cursor) item(f *found, it *Item) (bool, error) {
 	}
 	c.mu.Lock()
 	c.over = c.over || f.kind == kindEnd
+	if it.Kind == ItemGap {
+		c.pinGapLocked(it.Gap, here)
+	}
 	here.last = max(here.last, f.ship)
 	if known && f.kind == kindOutcome {
 		p.r.open--
@@ -244,6 +248,17 @@ func (c *Cursor) item(f *found, it *Item) (bool, error) {
 	c.head = max(c.head, f.ship)
 	c.mu.Unlock()
 	return fresh, nil
+}
+
+func (c *Cursor) pinGapLocked(m GapMark, here *read) {
+	if was := c.gaps[m.Migration]; was != nil {
+		was.open--
+		delete(c.gaps, m.Migration)
+	}
+	if !m.Closed {
+		here.open++
+		c.gaps[m.Migration] = here
+	}
 }
 
 // intent fetches the intent of an outcome.

@@ -49,6 +49,8 @@
 //     payload (flag Bare), and is shipped as unknown; it is not lost. (TestFullKeepsOutcomes)
 //   - Bytes that were written since the last flush stay in memory until a flush succeeds, at most
 //     [Config.Unsynced] of them; then appenders wait. (TestFailedSyncMovesToFreshSegment)
+//   - A new segment repeats which gaps are open, and a segment with the latest record of an open gap stays until that
+//     is on the disk: otherwise recovery would not know that the gap was open. (TestModel)
 //   - Segments are removed only from the front, after the acknowledged shipping sequence is on the disk.
 //   - An intent whose caller was told ErrFailed may be on the disk after all. It gets the outcome unknown when the
 //     journal works again, or from the next process. (TestFailedThenHealed)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -17,12 +18,16 @@ const (
 type Gap struct {
 	j         *Journal
 	migration string
-	from      Seq
+	count     atomic.Uint64
 
-	mu     sync.Mutex // guards what follows
-	count  uint64
-	next   uint64 // the count at which progress is recorded
-	closed bool
+	mu      sync.Mutex // one record of the gap at a time; guards what follows; taken before Journal.mu
+	next    uint64     // the count at which progress is recorded
+	durable bool       // its opening is on the disk
+	closed  bool
+
+	// Guarded by Journal.mu.
+	from Seq
+	live bool // the log says that it is open: a new segment repeats that, because the old one may go
 }
 
 // OpenGap records, durably before it returns, that writes of a migration will go unrecorded from here on. It works
@@ -38,7 +43,7 @@ func (j *Journal) OpenGap(migration string) (*Gap, error) {
 			j.mu.Unlock()
 			return nil, ErrTooManyGaps
 		}
-		g = &Gap{j: j, migration: migration, next: 1}
+		g = &Gap{j: j, migration: migration, next: 1, from: j.seq + 1}
 		j.gaps[migration] = g
 	}
 	j.mu.Unlock()
@@ -48,51 +53,55 @@ func (j *Journal) OpenGap(migration string) (*Gap, error) {
 	if g.closed {
 		return nil, fmt.Errorf("open gap of %s: closed this moment, ask again", migration)
 	}
-	if g.from != 0 {
-		return g, nil // its mark is durable
+	if g.durable {
+		return g, nil
 	}
-	if err := g.mark(flagGapOpen, true); err != nil {
-		g.drop()
+	recorded, err := g.mark(flagGapOpen, true)
+	if err != nil {
+		if !recorded { // otherwise the log may say that it is open: it stays, for the next OpenGap or Seal
+			g.drop()
+		}
 		return nil, fmt.Errorf("open gap of %s: %w", migration, err)
 	}
+	g.durable = true
 	return g, nil
 }
 
 // Add counts n unrecorded writes. Every doubling is recorded, so that a crash leaves a fair lower bound.
 func (g *Gap) Add(n uint64) {
+	count := g.count.Add(n)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.count += n
-	if g.count < g.next || g.closed {
+	if count < g.next || g.closed {
 		return
 	}
-	for g.next <= g.count && g.next < 1<<31 {
+	for g.next <= count && g.next < 1<<31 {
 		g.next *= 2
 	}
 	if g.next >= 1<<31 {
 		g.next = 1<<64 - 1
 	}
-	_ = g.mark(flagAtLeast, false) // the count is a lower bound already: losing one makes it lower, not wrong
+	_, _ = g.mark(flagAtLeast, false) // the count is a lower bound already: losing one makes it lower, not wrong
 }
 
 // Count is the number of writes so far.
-func (g *Gap) Count() uint64 {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.count
-}
+func (g *Gap) Count() uint64 { return g.count.Load() }
 
-// Close records the exact count, durably. After an error the gap is still open.
+// Close records the exact count, durably. After an error the log may say either, so OpenGap is to be called again
+// before the next write that goes unrecorded.
 func (g *Gap) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return nil
 	}
-	if err := g.mark(flagGapClose, true); err != nil {
+	recorded, err := g.mark(flagGapClose, true)
+	if recorded {
+		g.drop()
+	}
+	if err != nil {
 		return fmt.Errorf("close gap of %s: %w", g.migration, err)
 	}
-	g.drop()
 	return nil
 }
 
@@ -103,31 +112,49 @@ func (g *Gap) drop() {
 	g.j.mu.Unlock()
 }
 
-// mark appends a gap record. The reserve is used when the journal is full; while it is not, a new segment is.
-func (g *Gap) mark(flags uint16, sync bool) error {
+// mark appends a gap record, and says whether it did, though its sync may have failed. The reserve is used when the
+// journal is full; while it is not, a new segment is.
+func (g *Gap) mark(flags uint16, sync bool) (recorded bool, err error) {
 	j := g.j
 	j.mu.Lock()
-	full, at := j.state == stateFull, j.seq+1
+	full := j.state == stateFull
+	r := g.record(flags)
 	j.mu.Unlock()
-	if g.from == 0 {
-		g.from = at
-	}
-	r := record{kind: kindGap, flags: flags, seq: g.from, count: g.count, time: j.cfg.Now().UnixNano(), payload: []byte(g.migration)}
 	held := j.cfg.reserve()
 	if full {
 		held = j.cfg.bareReserve()
 	}
-	b, err := j.put(&r, nil, held)
+	b, err := j.put(&r, g, held)
 	if errors.Is(err, ErrFull) && !full { // since we looked
-		b, err = j.put(&r, nil, j.cfg.bareReserve())
+		b, err = j.put(&r, g, j.cfg.bareReserve())
 	}
-	if err == nil && sync {
-		return j.wait(b)
+	if err != nil {
+		return false, err
 	}
-	if err == nil {
-		return j.write(b)
+	if sync {
+		return true, j.wait(b)
 	}
-	return err
+	return true, j.write(b)
+}
+
+func (g *Gap) record(flags uint16) record {
+	return record{kind: kindGap, flags: flags, seq: g.from, count: g.count.Load(), time: g.j.cfg.Now().UnixNano(), payload: []byte(g.migration)}
+}
+
+// repeatGapsLocked says in a new segment which gaps are open.
+func (j *Journal) repeatGapsLocked() {
+	for _, g := range j.gaps {
+		if !g.live {
+			continue
+		}
+		r := g.record(flagAtLeast)
+		r.checksum(j.seed)
+		j.ship++
+		r.ship = j.ship
+		j.buf = appendRecord(j.buf, j.seed, &r)
+		n := frameSize(len(r.payload))
+		j.pos, j.unsynced = j.pos+n, j.unsynced+n
+	}
 }
 
 func (j *Journal) openGaps() []*Gap {

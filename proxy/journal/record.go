@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // Records and segment headers, little endian, each record padded to 8 bytes:
@@ -60,8 +61,9 @@ func frameSize(payload int) int64 { return int64(headSize+payload+7) &^ 7 }
 
 // appendRecord frames r, whose checksum has been taken, at the end of b.
 func appendRecord(b []byte, seed uint32, r *record) []byte {
-	at := len(b)
-	var h [headSize]byte
+	at, n := len(b), int(frameSize(len(r.payload)))
+	b = slices.Grow(b, n)[:at+n]
+	h := b[at:][:headSize] // in place: a checksum lets its argument escape
 	le := binary.LittleEndian
 	le.PutUint32(h[4:], r.sum)
 	le.PutUint32(h[8:], uint32(len(r.payload)))
@@ -72,10 +74,9 @@ func appendRecord(b []byte, seed uint32, r *record) []byte {
 	le.PutUint64(h[32:], uint64(r.time))
 	le.PutUint64(h[40:], r.count)
 	le.PutUint32(h[0:], crc32.Update(seed, castagnoli, h[4:]))
-	b = append(b, h[:]...)
-	b = append(b, r.payload...)
-	var pad [8]byte
-	return append(b, pad[:frameSize(len(r.payload))-int64(len(b)-at)]...)
+	copied := copy(b[at+headSize:], r.payload)
+	clear(b[at+headSize+copied:])
+	return b
 }
 
 var errHead = errors.New("no record here")

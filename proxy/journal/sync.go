@@ -214,6 +214,7 @@ func (j *Journal) adoptSegment(s *segment, off int64) {
 	j.pos, j.size = off+int64(len(j.buf)), s.size
 	j.unsynced = int64(len(j.buf))
 	j.rotate = false
+	j.repeatGapsLocked()
 	was, cause := j.state, j.failure
 	j.state, j.failure = stateOpen, nil
 	j.mu.Unlock()
