@@ -398,3 +398,36 @@ func TestTwoOwnersAreImpossible(t *testing.T) {
 		t.Fatalf("shipped orphan is still there: %v", err)
 	}
 }
+
+// TestOpenGapDoesNotHoldSegments: a gap of one migration stays open for long while the writes of another are shipped.
+// Its record moves on, so the segments go, and a crash still knows the gap.
+func TestOpenGapDoesNotHoldSegments(t *testing.T) {
+	cfg := small(t, t.TempDir())
+	j := mustOpen(t, cfg)
+	g, err := j.OpenGap("units")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Add(3)
+	var it Item
+	for range 200 { // about six segments
+		ship := outcome(t, j, intent(t, j, string(make([]byte, 2000))), "")
+		for it.Ship < ship {
+			if err := j.Cursor().Next(t.Context(), &it); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.Cursor().Ack(it.Ship); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := j.Status().Bytes / cfg.SegmentSize; n > 2 {
+		t.Fatalf("%d segments are held", n)
+	}
+	j.Close()
+	_, items := inherit(t, cfg)
+	last := items[len(items)-2]
+	if last.Kind != ItemGap || !last.Gap.Closed || !last.Gap.AtLeast || last.Gap.Count != 3 {
+		t.Fatalf("%+v", last)
+	}
+}
