@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"banyan/proxy/wire"
 )
@@ -28,6 +29,8 @@ type conn struct {
 	nc      net.Conn
 	rc      syscall.RawConn
 	turnFn  func(fd uintptr) bool
+	moreFn  func(fd uintptr) bool
+	peekBuf [1]byte
 	reused  bool
 	expires int64
 	readBy  Deadline
@@ -67,7 +70,7 @@ func newConn(p *Pool, nc net.Conn) (*conn, error) {
 	if c.rc, err = sc.SyscallConn(); err != nil {
 		return nil, err
 	}
-	c.turnFn = c.turn
+	c.turnFn, c.moreFn = c.turn, c.more
 	return c, nil
 }
 
@@ -170,12 +173,17 @@ func (c *conn) write(b []byte) error {
 func (c *conn) pending() bool {
 	got := false
 	c.rc.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		got = err == nil && n > 0
+		n, err := c.look(fd)
+		got = err == 0 && n > 0
 		return true
 	})
 	return got
+}
+
+// look peeks at what can be read, without waiting. syscall.Recvfrom does the same with an allocation for an address.
+func (c *conn) look(fd uintptr) (n int, err syscall.Errno) {
+	r, _, err := syscall.Syscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&c.peekBuf[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+	return int(r), err
 }
 
 // SendBody implements Conn.
@@ -215,11 +223,9 @@ func (c *conn) SendBody(p []byte, last bool) error {
 
 // peek looks whether the connection is still silent and open.
 func (c *conn) peek(fd uintptr) {
-	var b [1]byte
-	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	switch {
+	switch n, err := c.look(fd); {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
-	case err != nil:
+	case err != 0:
 		c.stale = err
 	case n > 0:
 		c.stale = errSpoke
@@ -392,8 +398,22 @@ func (c *conn) hint(v []byte) {
 	})
 }
 
-// Buffered implements Conn.
-func (c *conn) Buffered() bool { return c.done || c.in.n > c.in.r }
+// Buffered implements Conn. Backends often write a head and its body one after the other: so a small body that has come
+// since the head is taken too, and both leave together.
+func (c *conn) Buffered() bool {
+	if !c.done && c.in.n == c.in.r && c.framing == wire.ByLength && c.left <= int64(len(c.in.Buf)-c.in.n) {
+		c.rc.Read(c.moreFn)
+	}
+	return c.done || c.in.n > c.in.r
+}
+
+// more reads what is there, without waiting. Errors and ends are left for Body to find.
+func (c *conn) more(fd uintptr) bool {
+	if n, err := syscall.Read(int(fd), c.in.Buf[c.in.n:]); err == nil {
+		c.in.n += n
+	}
+	return true
+}
 
 // Body implements Conn.
 func (c *conn) Body(p []byte) (n int, end bool, err error) {

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// sample is what one measurement gave.
+type sample struct {
+	Requests int
+	CPU      float64 // µs of the proxy per request
+	P50, P99 float64 // µs
+	RSS      float64 // KiB
+}
+
+// loadMain is the loader: one thread, epoll, each connection sends its next request when it has the whole answer.
+func loadMain(args []string) error {
+	fs := flag.NewFlagSet("load", flag.ContinueOnError)
+	addr := fs.String("addr", "", "")
+	pid := fs.String("pid", "", "")
+	dur := fs.Duration("dur", time.Second, "")
+	conns := fs.Int("conns", 1, "")
+	idle := fs.Int("idle", 0, "")
+	method := fs.String("method", "GET", "")
+	path := fs.String("path", "/", "")
+	body := fs.Int("body", 0, "")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	debug.SetGCPercent(-1)
+	l := loader{request: request(*method, *path, *addr, *body), pid: *pid, byFD: map[int32]*client{}}
+	n := *conns
+	if *idle > 0 {
+		n = *idle
+	}
+	if err := l.open(*addr, n); err != nil {
+		return err
+	}
+	var s sample
+	if *idle == 0 {
+		if err := l.run(300*time.Millisecond, nil); err != nil {
+			return err
+		}
+		if err := l.run(*dur, &s); err != nil {
+			return err
+		}
+	} else {
+		time.Sleep(time.Second)
+	}
+	s.RSS = rss(*pid)
+	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+func request(method, path, host string, body int) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140 Safari/537.36\r\nAccept: application/json, text/plain, */*\r\nAccept-Language: en-GB,en;q=0.7\r\nX-Requested-With: XMLHttpRequest\r\nReferer: http://%s/map.php?x=12&y=40\r\nCookie: PHPSESSID=3k2v9q1m7r5t8u0w4x6y2z1a3b; lang=en; seen=1\r\n", method, path, host, host)
+	if body > 0 {
+		fmt.Fprintf(&b, "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n", body)
+	}
+	b.WriteString("\r\n" + strings.Repeat("a", body))
+	return b.Bytes()
+}
+
+type client struct {
+	fd   int
+	got  int
+	sent time.Time
+}
+
+type loader struct {
+	request []byte
+	pid     string
+	size    int // of one whole answer
+	ep      int
+	clients []*client
+	byFD    map[int32]*client
+}
+
+// open connects, and lets each connection carry one request.
+func (l *loader) open(addr string, n int) (err error) {
+	if l.ep, err = syscall.EpollCreate1(0); err != nil {
+		return err
+	}
+	ta, err := net.ResolveTCPAddr("tcp4", addr)
+	if err != nil {
+		return err
+	}
+	sa := &syscall.SockaddrInet4{Port: ta.Port, Addr: [4]byte(ta.IP.To4())}
+	buf := make([]byte, 256<<10)
+	for range n {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		if err := syscall.Connect(fd, sa); err != nil {
+			return err
+		}
+		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+		if err := l.first(fd, buf); err != nil {
+			return err
+		}
+		syscall.SetNonblock(fd, true)
+		c := &client{fd: fd}
+		l.clients = append(l.clients, c)
+		l.byFD[int32(fd)] = c
+		if err := syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// first does one blocking request and learns an answer's size.
+func (l *loader) first(fd int, buf []byte) error {
+	if _, err := syscall.Write(fd, l.request); err != nil {
+		return err
+	}
+	total, want := 0, -1
+	for want < 0 || total < want {
+		n, err := syscall.Read(fd, buf[total:])
+		if err != nil || n == 0 {
+			return fmt.Errorf("first answer: %d bytes, then %v", total, err)
+		}
+		total += n
+		if i := bytes.Index(buf[:total], []byte("\r\n\r\n")); i >= 0 && want < 0 {
+			head := string(buf[:i])
+			_, v, ok := strings.Cut(head, "Content-Length: ")
+			length, err := strconv.Atoi(strings.SplitN(v, "\r\n", 2)[0])
+			if !ok || err != nil || !strings.HasPrefix(head, "HTTP/1.1 200 ") {
+				return fmt.Errorf("first answer: %q", head)
+			}
+			want = i + 4 + length
+		}
+	}
+	l.size = want
+	return nil
+}
+
+// run loads for d and, if s is not nil, measures.
+func (l *loader) run(d time.Duration, s *sample) error {
+	var lat []time.Duration
+	buf, events := make([]byte, 256<<10), make([]syscall.EpollEvent, 256)
+	busy := 0
+	for _, c := range l.clients {
+		if err := l.send(c); err != nil {
+			return err
+		}
+		busy++
+	}
+	cpu, began := cpuTime(l.pid), time.Now()
+	for busy > 0 {
+		n, err := syscall.EpollWait(l.ep, events, 2000)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return fmt.Errorf("no answer for 2 s (%v)", err)
+		}
+		now := time.Now()
+		for _, e := range events[:n] {
+			c := l.byFD[e.Fd]
+			m, err := syscall.Read(c.fd, buf)
+			if err == syscall.EAGAIN {
+				continue
+			}
+			if err != nil || m == 0 {
+				return fmt.Errorf("connection broke: %v", err)
+			}
+			if c.got == 0 && !bytes.HasPrefix(buf[:m], []byte("HTTP/1.1 200 ")) {
+				return fmt.Errorf("answer: %.40q", buf[:m])
+			}
+			if c.got += m; c.got < l.size {
+				continue
+			}
+			if c.got > l.size {
+				return fmt.Errorf("answer has %d bytes, not %d", c.got, l.size)
+			}
+			lat = append(lat, now.Sub(c.sent))
+			if now.Sub(began) > d {
+				busy--
+			} else if err := l.send(c); err != nil {
+				return err
+			}
+		}
+	}
+	if s == nil {
+		return nil
+	}
+	slices.Sort(lat)
+	s.Requests = len(lat)
+	s.CPU = (cpuTime(l.pid) - cpu) / 1e3 / float64(len(lat))
+	s.P50 = float64(lat[len(lat)/2]) / 1e3
+	s.P99 = float64(lat[len(lat)*99/100]) / 1e3
+	return nil
+}
+
+func (l *loader) send(c *client) error {
+	c.got, c.sent = 0, time.Now()
+	n, err := syscall.Write(c.fd, l.request)
+	if err == nil && n != len(l.request) {
+		err = fmt.Errorf("wrote %d bytes of %d", n, len(l.request))
+	}
+	return err
+}
+
+// cpuTime is the time on a CPU of all threads of pid, in ns.
+func cpuTime(pid string) (ns float64) {
+	files, _ := filepath.Glob("/proc/" + pid + "/task/*/schedstat")
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		v, _, _ := strings.Cut(string(b), " ")
+		n, _ := strconv.ParseFloat(v, 64)
+		ns += n
+	}
+	return ns
+}
+
+func rss(pid string) float64 {
+	b, _ := os.ReadFile("/proc/" + pid + "/status")
+	_, v, _ := strings.Cut(string(b), "VmRSS:")
+	n, _ := strconv.ParseFloat(strings.Fields(v + " 0")[0], 64)
+	return n
+}

@@ -1,0 +1,276 @@
+// Command bench compares the CPU that a plain request costs banyan's request path with what it costs nginx, as whole
+// processes: a backend nginx and a loader on one core, nginx and banyan in turn alone on another. It prints medians of
+// alternating rounds, and their ratio, which holds on a machine whose absolute numbers do not.
+//
+//	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about a minute
+//	go run ./testdata/bench -rounds 5 -work get1k
+//
+// It needs nginx and taskset, two cores, and nobody else's load on them to be exact. CPU time is read from
+// /proc/PID/task/*/schedstat.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+type work struct {
+	name, method, path string
+	body               int
+}
+
+var works = []work{
+	{"get1k", "GET", "/1k", 0},
+	{"post2k", "POST", "/post", 2048},
+	{"get64k", "GET", "/64k", 0},
+}
+
+func main() {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "proxy":
+			exit(serve(os.Args[2:]))
+		case "load":
+			exit(loadMain(os.Args[2:]))
+		}
+	}
+	rounds := flag.Int("rounds", 3, "alternations")
+	dur := flag.Duration("dur", 2*time.Second, "of one measurement")
+	conns := flag.Int("conns", 64, "keep-alive connections")
+	idle := flag.Int("idle", 2000, "idle connections for the memory figure, 0 for none")
+	only := flag.String("work", "get1k,post2k,get64k", "kinds of request")
+	cores := flag.String("cores", "0,1", "of the proxy; of backend and loader")
+	profile := flag.String("profile", "", "write banyan's CPU profile of the first kind of request here")
+	extra := flag.String("peer", "", "another proxy to measure: a command in which LISTEN and LEGACY are replaced by host:port")
+	flag.Parse()
+	exit(run(*rounds, *dur, *conns, *idle, *only, *cores, *profile, *extra))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+type peer struct {
+	name string
+	cmd  func(addr string) []string
+}
+
+func run(rounds int, dur time.Duration, conns, idle int, only, cores, profile, extra string) error {
+	front, back, ok := strings.Cut(cores, ",")
+	if !ok {
+		return errors.New("-cores wants two, as 0,1")
+	}
+	dir, err := os.MkdirTemp("", "banyan-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	backend, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	if err := writeBackend(dir, backend); err != nil {
+		return err
+	}
+	bp, err := start(back, backend, "nginx", "-p", dir, "-c", filepath.Join(dir, "backend.conf"))
+	if err != nil {
+		return err
+	}
+	defer stop(bp)
+	peers := []peer{
+		{"nginx", func(a string) []string {
+			writePeer(dir, a, backend)
+			return []string{"nginx", "-p", dir, "-c", filepath.Join(dir, "peer.conf")}
+		}},
+		{"banyan", func(a string) []string {
+			return []string{self, "proxy", "-listen", a, "-legacy", "http://" + backend, "-profile", profile}
+		}},
+	}
+	if extra != "" {
+		peers = append(peers, peer{"other", func(a string) []string {
+			return strings.Fields(strings.NewReplacer("LISTEN", a, "LEGACY", backend).Replace(extra))
+		}})
+	}
+	got := map[string][]sample{}
+	for round := range rounds {
+		if round%2 == 1 {
+			slices.Reverse(peers)
+		}
+		for _, p := range peers {
+			if err := measure(p, self, front, back, dur, conns, idle, only, round, got); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
+	}
+	report(got, idle)
+	return nil
+}
+
+// measure runs one peer through all kinds of request.
+func measure(p peer, self, front, back string, dur time.Duration, conns, idle int, only string, round int, got map[string][]sample) error {
+	addr, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	cmd, err := start(front, addr, p.cmd(addr)...)
+	if err != nil {
+		return err
+	}
+	defer stop(cmd)
+	for _, w := range works {
+		if !strings.Contains(only, w.name) {
+			continue
+		}
+		s, err := load(self, back, "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-dur", dur.String(), "-conns", strconv.Itoa(conns),
+			"-method", w.method, "-path", w.path, "-body", strconv.Itoa(w.body))
+		if err != nil {
+			return err
+		}
+		got[p.name+" "+w.name] = append(got[p.name+" "+w.name], s)
+	}
+	if idle > 0 && round == 0 {
+		s, err := load(self, back, "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-idle", strconv.Itoa(idle), "-path", "/1k")
+		if err != nil {
+			return err
+		}
+		got[p.name+" idle"] = append(got[p.name+" idle"], s)
+	}
+	return nil
+}
+
+func load(self, core string, args ...string) (s sample, err error) {
+	out, err := exec.Command("taskset", append([]string{"-c", core, self, "load"}, args...)...).Output()
+	if err != nil {
+		var e *exec.ExitError
+		if errors.As(err, &e) {
+			err = fmt.Errorf("load: %s", e.Stderr)
+		}
+		return s, err
+	}
+	return s, json.Unmarshal(out, &s)
+}
+
+func report(got map[string][]sample, idle int) {
+	mid := func(key string, f func(sample) float64) float64 {
+		var v []float64
+		for _, s := range got[key] {
+			v = append(v, f(s))
+		}
+		slices.Sort(v)
+		if len(v) == 0 {
+			return 0
+		}
+		return v[len(v)/2]
+	}
+	cpu := func(s sample) float64 { return s.CPU }
+	fmt.Printf("%-8s %-8s %16s %12s %9s %9s\n", "request", "proxy", "CPU µs/request", "x nginx's", "p50 µs", "p99 µs")
+	for _, w := range works {
+		for _, p := range []string{"nginx", "banyan", "other"} {
+			key := p + " " + w.name
+			if c := mid(key, cpu); c > 0 {
+				fmt.Printf("%-8s %-8s %16.1f %12.2f %9.0f %9.0f\n", w.name, p, c, c/mid("nginx "+w.name, cpu),
+					mid(key, func(s sample) float64 { return s.P50 }), mid(key, func(s sample) float64 { return s.P99 }))
+			}
+		}
+	}
+	for _, p := range []string{"nginx", "banyan", "other"} {
+		if m := mid(p+" idle", func(s sample) float64 { return s.RSS / 1024 }); m > 0 {
+			fmt.Printf("RSS with %d idle connections: %s %.1f MiB\n", idle, p, m)
+		}
+	}
+}
+
+// start runs a server on one core and waits until addr answers.
+func start(core, addr string, args ...string) (*exec.Cmd, error) {
+	cmd := exec.Command("taskset", append([]string{"-c", core}, args...)...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return cmd, nil
+		}
+		if time.Now().After(deadline) {
+			stop(cmd)
+			return nil, fmt.Errorf("%s does not listen on %s", args[0], addr)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func stop(cmd *exec.Cmd) {
+	cmd.Process.Signal(os.Interrupt)
+	done := make(chan struct{})
+	go func() { cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		cmd.Process.Kill()
+		<-done
+	}
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+const conf = `worker_processes 1; daemon off; master_process off; pid DIR/NAME.pid; error_log DIR/NAME.err warn;
+events { worker_connections 8192; }
+http {
+  access_log off; keepalive_requests 100000000; keepalive_timeout 300s; sendfile on; tcp_nodelay on; server_tokens off; client_body_buffer_size 64k;
+  client_body_temp_path DIR/NAME.body; proxy_temp_path DIR/NAME.proxy; fastcgi_temp_path DIR/NAME.f; uwsgi_temp_path DIR/NAME.u; scgi_temp_path DIR/NAME.s;
+  HTTP
+}
+`
+
+func writeConf(dir, name, http string) error {
+	c := strings.NewReplacer("DIR", dir, "NAME", name).Replace(strings.Replace(conf, "HTTP", http, 1))
+	return os.WriteFile(filepath.Join(dir, name+".conf"), []byte(c), 0o644)
+}
+
+func writeBackend(dir, addr string) error {
+	for name, n := range map[string]int{"1k": 1 << 10, "64k": 64 << 10} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Repeat("x", n)), 0o644); err != nil {
+			return err
+		}
+	}
+	return writeConf(dir, "backend", `open_file_cache max=100; default_type application/json;
+  server {
+    listen `+addr+` backlog=8192; root DIR;
+    add_header X-Powered-By "PHP/8.2.30"; add_header Expires "Thu, 19 Nov 1981 08:52:00 GMT"; add_header Cache-Control "no-store, no-cache, must-revalidate";
+    add_header Pragma "no-cache"; add_header Set-Cookie "lang=en; path=/; HttpOnly";
+    location = /post { return 200 '{"ok":true,"order":"accepted","arrival":1763881200,"units":[1,2,3,4,5]}'; }
+  }`)
+}
+
+func writePeer(dir, addr, backend string) {
+	writeConf(dir, "peer", `upstream legacy { server `+backend+`; keepalive 128; keepalive_requests 100000000; keepalive_timeout 300s; }
+  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+  server { listen `+addr+` backlog=8192; location / { proxy_pass http://legacy; } }`)
+}
