@@ -89,6 +89,43 @@ func BenchmarkCompare(b *testing.B) {
 	}
 }
 
+// BenchmarkRow is one pair of rows, as a sweep has millions.
+func BenchmarkRow(b *testing.B) {
+	rules := ruleSet(b, "\"\" entity unit/{id}\nstock within 0.01")
+	row := func(stock float64) Value {
+		v, err := FromRow([]Column{{"id", int64(42)}, {"match_id", int64(7)}, {"province", int64(12)}, {"hp", int64(97)}, {"stock", stock}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return v
+	}
+	legacy, equal, near := row(1.5), row(1.5), row(1.505)
+	b.Run("convert", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			row(1.5)
+		}
+	})
+	b.Run("equal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if !legacy.Equal(equal) {
+				b.Fatal()
+			}
+		}
+	})
+	for name, candidate := range map[string]Value{"report": equal, "report, tolerated": near} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if r := Compare(legacy, candidate, rules, Options{}); r.Total != 0 {
+					b.Fatal()
+				}
+			}
+		})
+	}
+}
+
 func TestEqualBytesAllocateNothing(t *testing.T) {
 	legacy, reordered, formatted := answers()
 	same := append([]byte{}, legacy...)

@@ -27,10 +27,7 @@ func Compare(legacy, candidate Value, rules *Rules, opt Options) Report {
 	if opt.Keep <= 0 {
 		opt.Keep = defaultKeep
 	}
-	w := walker{opt: opt, session: opt.Session, rep: &Report{}, uses: map[use]int{}, budget: probeBudget}
-	if w.session == nil {
-		w.session = NewSession()
-	}
+	w := walker{opt: opt, session: opt.Session, rep: &Report{}, budget: probeBudget}
 	w.value(scope{n: rules.start()}, &legacy, &candidate)
 	w.listUses(rules)
 	return *w.rep
@@ -74,7 +71,7 @@ func (s *scope) allows(l loose) bool { return s.loose != nil && s.loose.loose&l 
 // walker walks both trees at once.
 type walker struct {
 	opt     Options
-	session *Session
+	session *Session // made when first needed, if the caller has none
 	rep     *Report
 	steps   []step
 	uses    map[use]int
@@ -286,9 +283,13 @@ func (w *walker) equal(leaves int) {
 }
 
 func (w *walker) use(rule *compiled, kind string) {
-	if !w.probe {
-		w.uses[use{rule, kind}]++
+	if w.probe {
+		return
 	}
+	if w.uses == nil {
+		w.uses = map[use]int{}
+	}
+	w.uses[use{rule, kind}]++
 }
 
 func (w *walker) differ(s *scope, class Class, a, b *Value, near string) {
@@ -322,7 +323,7 @@ func (w *walker) noteRepeated(a, b *Value) {
 }
 
 func (w *walker) listUses(rules *Rules) {
-	if rules == nil {
+	if len(w.uses) == 0 {
 		return
 	}
 	for i := range rules.rules {

@@ -176,7 +176,7 @@ func (e *equaler) trees(n *node) bool {
 }
 
 func (e *equaler) walk(n *node, a, b *Value) bool {
-	w := walker{opt: Options{Keep: 1}, session: NewSession(), rep: &Report{}, uses: map[use]int{}, budget: probeBudget}
+	w := walker{opt: Options{Keep: 1}, rep: &Report{}, budget: probeBudget}
 	w.value(scope{n: n}, a, b)
 	if w.rep.Total > 0 {
 		return false

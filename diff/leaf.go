@@ -66,7 +66,7 @@ func (w *walker) opaque(s *scope, a, b *Value) {
 			return
 		}
 	}
-	why := w.session.bind(s.n.opaque.text, a, b, w.probe)
+	why := w.learned().bind(s.n.opaque.text, a, b, w.probe)
 	if why != "" {
 		w.differ(s, ClassValue, a, b, why)
 		return
@@ -77,9 +77,16 @@ func (w *walker) opaque(s *scope, a, b *Value) {
 	w.equal(1)
 }
 
+func (w *walker) learned() *Session {
+	if w.session == nil {
+		w.session = NewSession()
+	}
+	return w.session
+}
+
 func (w *walker) counter(s *scope, a, b *Value, x, y string) {
 	if !w.probe {
-		if why := w.session.count(string(w.path()), x, y); why != "" {
+		if why := w.learned().count(string(w.path()), x, y); why != "" {
 			w.differ(s, ClassValue, a, b, why)
 			return
 		}

@@ -120,6 +120,9 @@ func TestEqualExactlyWhenGoCmpSaysSo(t *testing.T) {
 		if want := cmp.Equal(toAny(a), toAny(b)); r.Equal() != want {
 			t.Fatalf("%v and %v: %s, go-cmp says %v", a, b, r.Summary(), want)
 		}
+		if a.Equal(b) != r.Equal() {
+			t.Fatalf("Equal says %v, but %s", a.Equal(b), r.Summary())
+		}
 		if (a.Canonical() == b.Canonical()) != r.Equal() {
 			t.Fatalf("canonical texts %q %q, but %s", a.Canonical(), b.Canonical(), r.Summary())
 		}

@@ -21,15 +21,16 @@ type Column struct {
 // Value; another type is an error that names the column. A float that is no
 // number becomes the string NaN, +Inf or -Inf.
 func FromRow(columns []Column) (Value, error) {
-	members := make([]Member, 0, len(columns))
-	for _, c := range columns {
+	row := Value{kind: Object, names: make([]string, len(columns)), items: make([]Value, len(columns))}
+	for i, c := range columns {
 		v, err := fromAny(c.Value)
 		if err != nil {
 			return Value{}, fmt.Errorf("column %q: %w", c.Name, err)
 		}
-		members = append(members, Member{c.Name, v})
+		row.names[i], row.items[i] = c.Name, v
 	}
-	return NewObject(members...), nil
+	row.dropRepeated()
+	return row, nil
 }
 
 // FromMap is FromRow for a map; the members come sorted by name.
@@ -73,7 +74,9 @@ func fromAny(x any) (Value, error) {
 
 func fromInteger(x any) (Value, error) {
 	switch x := x.(type) {
-	case int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64:
+	case int64: // what drivers deliver
+		return Value{kind: Number, text: strconv.FormatInt(x, 10)}, nil
+	case int, int8, int16, int32, uint, uint8, uint16, uint32, uint64:
 		return Value{kind: Number, text: fmt.Sprint(x)}, nil
 	default:
 		return Value{}, fmt.Errorf("type %T is not a column's; convert it before it is compared", x)

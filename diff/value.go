@@ -237,6 +237,10 @@ func (v *Value) sortedMembers() []int {
 	return order
 }
 
+// Equal reports whether v and w are equal without any rule, as [Compare] would
+// find them, without a report.
+func (v Value) Equal(w Value) bool { return same(&v, &w) }
+
 // same reports equality without any rule.
 func same(a, b *Value) bool {
 	if a.kind != b.kind || len(a.items) != len(b.items) {
