@@ -17,7 +17,6 @@ type conn struct {
 	c interface {
 		driver.Conn
 		driver.QueryerContext
-		driver.ExecerContext
 		driver.ConnPrepareContext
 	}
 }
@@ -34,7 +33,6 @@ func (s *Source) connect(ctx context.Context) (*conn, error) {
 	full, ok := c.(interface {
 		driver.Conn
 		driver.QueryerContext
-		driver.ExecerContext
 		driver.ConnPrepareContext
 	})
 	if !ok {
@@ -45,11 +43,6 @@ func (s *Source) connect(ctx context.Context) (*conn, error) {
 }
 
 func (c *conn) close() error { return c.c.Close() }
-
-func (c *conn) exec(ctx context.Context, sql string) error {
-	_, err := c.c.ExecContext(ctx, sql, nil)
-	return err
-}
 
 // texts runs statements without arguments and gives the rows of all their answers as text, NULL as "".
 func (c *conn) texts(ctx context.Context, sql string) ([][]string, error) {

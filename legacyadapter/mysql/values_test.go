@@ -17,7 +17,7 @@ import (
 	"banyan/testdata/lab"
 )
 
-func open(t *testing.T, dsn string) *sql.DB {
+func open(t testing.TB, dsn string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("mysql", dsn+"?multiStatements=true")
 	if err != nil {
@@ -27,14 +27,14 @@ func open(t *testing.T, dsn string) *sql.DB {
 	return db
 }
 
-func run(t *testing.T, db *sql.DB, q string, args ...any) {
+func run(t testing.TB, db *sql.DB, q string, args ...any) {
 	t.Helper()
 	if _, err := db.Exec(q, args...); err != nil {
 		t.Fatalf("%s: %v", q, err)
 	}
 }
 
-func source(t *testing.T, dsn string, tables ...string) *mysql.Source {
+func source(t testing.TB, dsn string, tables ...string) *mysql.Source {
 	t.Helper()
 	s, err := mysql.New(mysql.Config{DSN: dsn, Tables: tables}, slog.New(slog.DiscardHandler))
 	if err != nil {
