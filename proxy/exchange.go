@@ -192,10 +192,9 @@ func (x *Exchange) readHead() error {
 		if err != nil {
 			return err
 		}
-		if done {
+		if size := x.req.Size(); done && size <= x.conn.srv.cfg.MaxHead {
 			break
-		}
-		if x.n >= x.conn.srv.cfg.MaxHead {
+		} else if done || x.n >= x.conn.srv.cfg.MaxHead {
 			return errHeadSize
 		}
 		if x.n == len(x.in) {
