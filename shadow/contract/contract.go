@@ -204,18 +204,24 @@ func (r *Registry) Versions(name string) []int {
 // Validate says whether the event's data keep the contract of its type and version. The error is an [UnknownError] or a
 // [ViolationError].
 func (r *Registry) Validate(e *event.Event) error {
+	_, err := r.Decode(e)
+	return err
+}
+
+// Decode is [Registry.Validate] that gives the data too, numbers as json.Number.
+func (r *Registry) Decode(e *event.Event) (any, error) {
 	s := r.schemas[id{e.Type, e.Version}]
 	if s == nil {
-		return r.Unknown(e.Type, e.Version)
+		return nil, r.Unknown(e.Type, e.Version)
 	}
 	v, err := decode(e.Data)
 	if err != nil {
-		return &ViolationError{Type: e.Type, Version: e.Version, Breaches: []Breach{{Path: "/", Value: clip(string(e.Data)), Bound: err.Error()}}}
+		return nil, &ViolationError{Type: e.Type, Version: e.Version, Breaches: []Breach{{Path: "/", Value: clip(string(e.Data)), Bound: err.Error()}}}
 	}
 	if err := s.Validate(v); err != nil {
-		return violation(e, v, err)
+		return nil, violation(e, v, err)
 	}
-	return nil
+	return v, nil
 }
 
 // MaxDigits bounds a number's text. The validator computes with exact fractions, and 1e999999999 is short to write and

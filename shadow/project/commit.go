@@ -90,7 +90,7 @@ func (w *worker) plan(items []item) *plan {
 			continue
 		}
 		if it.poison == nil {
-			it.poison = pl.touched.add(it.ev, it.h.name)
+			it.poison = pl.touched.add(it)
 		}
 		if it.poison != nil {
 			pl.park(w, it)

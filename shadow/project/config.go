@@ -39,6 +39,8 @@ type Config struct {
 	DedupWindow int `yaml:"dedup_window"`
 	// HoldMax bounds a hold; longer, and the read model would be seen to lag. Default 500ms, 1ms to 10s.
 	HoldMax time.Duration `yaml:"hold_max"`
+	// Session is how long the partitions of a member that died rest. Default and bounds: those of the stream.
+	Session time.Duration `yaml:"-"`
 }
 
 // Handler is the statement of one event type. In the config it may be written as the path alone.

@@ -1,7 +1,6 @@
 package project
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -65,15 +64,14 @@ func newTouched(m *model) *touched {
 }
 
 // add notes the documents of one event. An error is about the event: its data lack what a key needs.
-func (t *touched) add(e *event.Event, typeVersion string) error {
-	var data map[string]any
+func (t *touched) add(it *item) error {
 	for _, d := range t.m.documents {
-		if !d.types[typeVersion] {
+		if !d.types[it.h.name] {
 			continue
 		}
 		params := make([]string, len(d.names))
 		for i, n := range d.names {
-			v, ok := t.value(e, n, &data)
+			v, ok := t.value(it, n)
 			if !ok || v == "" {
 				return fmt.Errorf("document %s: key %q: the event has no value for {%s}; want it in data or in the ordering key", d.name, d.key, n)
 			}
@@ -89,25 +87,17 @@ func (t *touched) add(e *event.Event, typeVersion string) error {
 	return nil
 }
 
-func (t *touched) value(e *event.Event, name string, data *map[string]any) (string, bool) {
+func (t *touched) value(it *item, name string) (string, bool) {
 	switch name {
 	case "_subject":
-		return string(e.Subject), true
+		return string(it.ev.Subject), true
 	case "_key":
-		return string(e.Key), true
+		return string(it.key), true
 	}
-	if v, ok := t.m.orderBy.value(e.Key, name); ok {
+	if v, ok := t.m.orderBy.value(it.key, name); ok {
 		return v, true
 	}
-	if *data == nil {
-		*data = map[string]any{}
-		d := json.NewDecoder(bytes.NewReader(e.Data))
-		d.UseNumber()
-		if d.Decode(data) != nil {
-			return "", false
-		}
-	}
-	switch x := (*data)[name].(type) {
+	switch x := it.data[name].(type) {
 	case string:
 		return x, true
 	case json.Number:

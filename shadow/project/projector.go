@@ -113,7 +113,7 @@ func (p *Projector) Start(ctx context.Context) error {
 		return err
 	}
 	p.out = &kafkaOut{cl: cl, cfg: p.cfg.Kafka}
-	c, err := stream.New(stream.Config{Kafka: p.cfg.Kafka, Group: p.Group(), Topics: []string{p.topic}, MaxBatch: p.cfg.Batch, Tick: tick, Log: p.cfg.Log}, p.open)
+	c, err := stream.New(stream.Config{Kafka: p.cfg.Kafka, Group: p.Group(), Topics: []string{p.topic}, MaxBatch: p.cfg.Batch, Tick: tick, Session: p.cfg.Session, Log: p.cfg.Log}, p.open)
 	if err == nil {
 		err = c.Start(ctx)
 	}

@@ -57,12 +57,3 @@ func appendString(b []byte, s string) []byte {
 }
 
 var errNoObject = errors.New("data are not a JSON object")
-
-// checkObject makes sure that appendRow can add to the data.
-func checkObject(data json.RawMessage) error {
-	d := bytes.TrimSpace(data)
-	if len(d) < 2 || d[0] != '{' || !json.Valid(d) {
-		return errNoObject
-	}
-	return nil
-}

@@ -18,6 +18,7 @@ type item struct {
 	offset int64
 	key    event.OrderingKey
 	ev     *event.Event
+	data   map[string]any // of ev, decoded
 	h      *handler
 	mark   *event.SettledMark
 	poison error
@@ -107,8 +108,8 @@ func (w *worker) remember(ctx context.Context, batchFrom int64, t *touched) erro
 			continue
 		}
 		w.seen.add(it.ev.ID)
-		if rec.Offset >= batchFrom && it.h != nil {
-			_ = t.add(it.ev, it.h.name) // it was applied, so its key could be computed
+		if rec.Offset >= batchFrom && it.poison == nil {
+			_ = t.add(&it) // it was applied, so its key could be computed
 		}
 	}
 	return nil
@@ -152,8 +153,13 @@ func (p *Projector) understand(r *stream.Record) item {
 		it.poison = fmt.Errorf("no statement for %s in read_model.on", ev.TypeVersion())
 	default:
 		it.h = h
-		if it.poison = p.cfg.Contracts.Validate(ev); it.poison == nil {
-			it.poison = checkObject(ev.Data)
+		var data any
+		if data, it.poison = p.cfg.Contracts.Decode(ev); it.poison != nil {
+			break
+		}
+		var ok bool
+		if it.data, ok = data.(map[string]any); !ok {
+			it.poison = errNoObject // appendRow could not add to it
 		}
 	}
 	return it

@@ -69,6 +69,7 @@ type bench struct {
 	redis *readmodel.Redis
 
 	mu     sync.Mutex
+	ids    int
 	topic  []stream.Record
 	told   []event.Progress
 	parked []event.Parked
@@ -165,7 +166,8 @@ func (b *bench) put(headers []event.Header, kind event.Kind, key string, value [
 
 // event appends a domain event; the position is its number unless pos is given.
 func (b *bench) event(key, subject, typ, data string, pos ...event.Position) *event.Event {
-	e := &event.Event{ID: fmt.Sprintf("e%d", len(b.topic)), Source: "/banyan/units", Type: typ, Version: 1, Subject: event.Entity(subject),
+	b.ids++
+	e := &event.Event{ID: fmt.Sprintf("e%d", b.ids), Source: "/banyan/units", Type: typ, Version: 1, Subject: event.Entity(subject),
 		Time: time.Unix(1700000000, 0), Key: event.OrderingKey(key), Data: json.RawMessage(data), Cause: "a.1.1", Position: event.Position(len(b.topic) + 1)}
 	if len(pos) > 0 {
 		e.Position = pos[0]

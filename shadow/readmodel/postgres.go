@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -340,21 +341,23 @@ type Rendered struct {
 // Render asks for documents: sql gets $1 = a JSON array of objects with the named parameters, and returns one row per
 // document that exists: the parameters, in this order, and the document as json or jsonb.
 func (p *Postgres) Render(ctx context.Context, sql string, names []string, params [][]string) ([]Rendered, error) {
-	objects := make([]map[string]string, len(params))
+	if len(params) == 0 {
+		return nil, nil
+	}
 	found := make(map[string]int, len(params))
 	out := make([]Rendered, len(params))
+	arg := []byte{'['}
 	for i, ps := range params {
-		o := make(map[string]string, len(names))
+		sep := byte('{')
 		for j, n := range names {
-			o[n] = ps[j]
+			arg = appendString(append(appendString(append(arg, sep), n), ':'), ps[j])
+			sep = ','
 		}
-		objects[i], out[i].Params = o, ps
+		arg = append(arg, '}', ',')
+		out[i].Params = ps
 		found[joinKey(ps)] = i
 	}
-	arg, err := json.Marshal(objects)
-	if err != nil {
-		return nil, fmt.Errorf("document parameters: %w", err)
-	}
+	arg[len(arg)-1] = ']'
 	rows, err := p.pool.Query(ctx, sql, pgx.QueryResultFormats{pgx.TextFormatCode}, arg)
 	if err != nil {
 		return nil, fmt.Errorf("documents: %w", err)
@@ -383,9 +386,21 @@ func (p *Postgres) Render(ctx context.Context, sql string, names []string, param
 	return out, nil
 }
 
+// joinKey tells lists of strings apart: each comes with its length.
 func joinKey(ps []string) string {
-	b, _ := json.Marshal(ps) // strings always marshal
+	if len(ps) == 1 {
+		return ps[0]
+	}
+	var b []byte
+	for _, p := range ps {
+		b = append(append(strconv.AppendInt(b, int64(len(p)), 10), ':'), p...)
+	}
 	return string(b)
+}
+
+func appendString(b []byte, s string) []byte {
+	j, _ := json.Marshal(s) // strings always marshal
+	return append(b, j...)
 }
 
 // Keys are foreign bytes, and a text column takes neither NUL nor broken UTF-8: such a key stands as \x and hexadecimal.

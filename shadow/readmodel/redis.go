@@ -84,8 +84,12 @@ func (r *Redis) Set(ctx context.Context, docs []Document) (older int, err error)
 		return 0, nil
 	}
 	execs := make([]rueidis.LuaExec, len(docs))
+	last, text := docs[0].Version, r.version(docs[0].Version) // mostly the same for all
 	for i, d := range docs {
-		execs[i] = rueidis.LuaExec{Keys: []string{r.DocumentKey(d.Key)}, Args: []string{r.version(d.Version), rueidis.BinaryString(d.JSON)}}
+		if d.Version != last {
+			last, text = d.Version, r.version(d.Version)
+		}
+		execs[i] = rueidis.LuaExec{Keys: []string{r.DocumentKey(d.Key)}, Args: []string{text, rueidis.BinaryString(d.JSON)}}
 	}
 	return r.exec(ctx, execs)
 }

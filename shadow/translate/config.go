@@ -3,8 +3,8 @@ package translate
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 
 	"banyan/proxy/event"
@@ -84,6 +84,7 @@ type Rules struct {
 	migration  event.Migration
 	generation int
 	source     string
+	needle     []byte // stands in the JSON of every entry of the migration
 	routes     map[string][]*mapping
 	tables     map[string]*table
 	contracts  *contract.Registry
@@ -117,6 +118,7 @@ type update struct {
 func Compile(c Config, contracts *contract.Registry) (*Rules, error) {
 	k := &compiler{contracts: contracts}
 	r := &Rules{migration: c.Migration, generation: c.Generation, source: "/banyan/" + string(c.Migration),
+		needle: append([]byte(`"migration":`), event.Encode(c.Migration)...),
 		routes: map[string][]*mapping{}, tables: map[string]*table{}, contracts: contracts}
 	if c.Generation < 1 {
 		k.fail("generation", "%d: want 1 or more", c.Generation)
@@ -281,13 +283,8 @@ func (k *compiler) template(at, src string) *expr.Template {
 	return t
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	ks := make([]string, 0, len(m))
-	for k := range m {
-		ks = append(ks, k)
-	}
-	sort.Strings(ks)
-	return ks
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
 }
 
 func isName(s string) bool {
