@@ -17,6 +17,9 @@ func parseSource(s string) ([]source, error) {
 		if !ok || name == "" || !known(part) {
 			return nil, fmt.Errorf("%q: want one of %s, a dot and a name; alternatives with '|'", s, strings.Join(parts, ", "))
 		}
+		if part == "header" {
+			name = strings.ToLower(name)
+		}
 		out = append(out, source{part, name})
 	}
 	return out, nil

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"banyan/proxy/event"
 )
 
-// Head is what a decision needs of a request. Field returns the value of the first field of that name, nil if there
-// is none.
+// Head is what a decision needs of a request. Field returns the value of the first field of that name, given in lower
+// case, nil if there is none.
 type Head interface {
 	Method() []byte
 	Target() []byte
@@ -29,7 +31,8 @@ type compiled struct {
 	path     *pattern
 	methods  []string
 	sources  map[string][]source
-	needBody bool // to decide or to extract
+	header   map[string]string // by lower-case name
+	needBody bool              // to decide or to extract
 }
 
 // Compile checks all routes and reports every error at once, each with the route's name.
@@ -74,6 +77,10 @@ func compile(r *Route) *compiled {
 		c.methods = strings.Split(r.Match.Method, "|")
 	}
 	c.needBody = len(r.Match.Form) > 0 || len(r.Match.JSON) > 0
+	c.header = map[string]string{}
+	for name, want := range r.Match.Header {
+		c.header[strings.ToLower(name)] = want
+	}
 	for name, s := range r.Params {
 		c.sources[name], _ = parseSource(s)
 		c.needBody = c.needBody || needsBody(c.sources[name])
@@ -110,6 +117,8 @@ func (t *Table) Empty() bool { return t == nil || len(t.routes) == 0 }
 type Decision struct {
 	Routes []*Route // the plain route alone, or the first of each migration
 	Path   string   // canonical
+	// Maybe are migrations one of whose write routes it may be: the body that decides it did not come whole.
+	Maybe []event.Migration
 
 	table *Table
 	head  Head
@@ -124,7 +133,7 @@ type Decision struct {
 // Match decides. Call it first with whole = false and body = nil; after [NeedBody] again with what could be read of
 // the body within the limit. d's memory is reused.
 func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, error) {
-	*d = Decision{table: t, head: h, Routes: d.Routes[:0], hits: d.hits[:0], body: body, whole: whole}
+	*d = Decision{table: t, head: h, Routes: d.Routes[:0], Maybe: d.Maybe[:0], hits: d.hits[:0], body: body, whole: whole}
 	if t.Empty() {
 		return None, nil
 	}
@@ -136,26 +145,34 @@ func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, er
 	if !literal {
 		candidates = t.open
 	}
-	if v, ok := d.decide(candidates, literal, body != nil); ok {
-		return v, nil
-	}
-	if body == nil {
+	need := d.decide(candidates, literal, body != nil)
+	switch {
+	case need && body == nil:
 		return NeedBody, nil
+	case len(d.hits) > 0:
+		return Matched, nil
+	case len(d.Maybe) > 0:
+		return Unclassified, nil
 	}
-	return Unclassified, nil
+	return None, nil
 }
 
-// decide walks the candidates; false means that the body is needed and is not there.
-func (d *Decision) decide(candidates []*compiled, literal, asked bool) (Verdict, bool) {
+// decide walks the candidates and says whether the body could change the outcome.
+func (d *Decision) decide(candidates []*compiled, literal, asked bool) (need bool) {
 	for _, c := range candidates {
 		if d.taken(c) || !literal && !c.path.match(d.Path) || !d.headMatches(c) {
 			continue
 		}
 		if c.needBody && !d.whole && d.carriesBody() {
-			if asked && len(c.Match.Form) == 0 && len(c.Match.JSON) == 0 {
-				// decided by its head; only its parameters are out of reach
-			} else {
-				return None, false
+			need = true
+			if !asked {
+				continue
+			}
+			if len(c.Match.Form) > 0 || len(c.Match.JSON) > 0 { // else only its parameters are out of reach
+				if c.Kind == Write && !slices.Contains(d.Maybe, c.Migration) {
+					d.Maybe = append(d.Maybe, c.Migration)
+				}
+				continue
 			}
 		}
 		if !d.bodyMatches(c) {
@@ -166,17 +183,14 @@ func (d *Decision) decide(candidates []*compiled, literal, asked bool) (Verdict,
 			break
 		}
 	}
-	if len(d.hits) == 0 {
-		return None, true
-	}
-	return Matched, true
+	return need
 }
 
 func (d *Decision) carriesBody() bool {
-	if d.head.Field("Transfer-Encoding") != nil {
+	if d.head.Field("transfer-encoding") != nil {
 		return true
 	}
-	cl := d.head.Field("Content-Length")
+	cl := d.head.Field("content-length")
 	return cl != nil && string(cl) != "0"
 }
 
@@ -195,10 +209,10 @@ func (d *Decision) headMatches(c *compiled) bool {
 	if c.methods != nil && !anyOf(c.methods, d.head.Method()) {
 		return false
 	}
-	if m.Host != "" && !strings.EqualFold(m.Host, hostOnly(d.head.Field("Host"))) {
+	if m.Host != "" && !strings.EqualFold(m.Host, hostOnly(d.head.Field("host"))) {
 		return false
 	}
-	for name, want := range m.Header {
+	for name, want := range c.header {
 		if v := d.head.Field(name); v == nil || want != "*" && string(v) != want {
 			return false
 		}
@@ -245,7 +259,7 @@ func (d *Decision) queryValues() Values {
 
 func (d *Decision) formValues() Values {
 	if d.formV == nil {
-		d.formV = d.table.params.Form(string(d.head.Field("Content-Type")), d.body)
+		d.formV = d.table.params.Form(string(d.head.Field("content-type")), d.body)
 	}
 	return d.formV
 }
@@ -259,7 +273,7 @@ func (d *Decision) jsonValues() Values {
 
 func (d *Decision) cookieValues() Values {
 	if d.cookieV == nil {
-		d.cookieV = d.table.params.Cookies(d.head.Field("Cookie"))
+		d.cookieV = d.table.params.Cookies(d.head.Field("cookie"))
 	}
 	return d.cookieV
 }

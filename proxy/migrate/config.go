@@ -1,0 +1,123 @@
+package migrate
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"banyan/proxy/capture"
+	"banyan/proxy/event"
+	"banyan/proxy/expr"
+	"banyan/proxy/journal"
+	"banyan/proxy/redact"
+	"banyan/proxy/route"
+	"banyan/proxy/session"
+	"banyan/proxy/stage"
+	"banyan/proxy/upstream"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Config is everything that a [Handler] works with.
+type Config struct {
+	Table      *route.Table
+	Legacy     upstream.Upstream
+	Upstreams  map[string]upstream.Upstream // of plain routes, by the route's name
+	Migrations map[event.Migration]*Migration
+	Sessions   Sessions
+
+	Journal *journal.Journal // nil: no write can be recorded, stages that record are refused by the control side
+	Ack     journal.Ack
+	Replica event.Replica
+	Redact  *redact.Redactor
+	Inline  int // bytes of a body that are read before legacy is asked
+
+	States func(event.Migration) stage.State
+	Leased func() bool
+	Model  Model
+	Copies Copies
+	Tracer trace.Tracer // nil: no spans
+	Log    *slog.Logger
+}
+
+// Sessions tells where legacy keeps the session and names the player.
+type Sessions struct {
+	Cookie  string // legacy's session cookie, e.g. PHPSESSID
+	Player  string // cookie that legacy sets at login with the player's id; "" if none
+	Players *session.Players
+}
+
+// Model answers what is known of read models; package pending does.
+type Model interface {
+	Wait(ctx context.Context, m event.Migration, k event.OrderingKey, writes []event.WriteID, d time.Duration) bool
+	Serves(m event.Migration, k event.OrderingKey) bool
+}
+
+// Copies takes reads that are to be compared; package pairs does. Its methods must not block.
+type Copies interface {
+	// Room says whether an offer of that many bytes would be taken now, so that nothing is copied in vain. A no is counted.
+	Room(m event.Migration, route string, bytes int64) bool
+	// Offer hands over a read with one side's answer; the other side is asked off the client's path.
+	Offer(r Read)
+	// Served counts an answer to a client.
+	Served(m event.Migration, route string, by capture.Side, took time.Duration)
+	// FellBack counts a read in the share that legacy had to answer, and why.
+	FellBack(m event.Migration, route, why string)
+}
+
+// Read is a read that was answered to a client, to be compared with the other side's answer.
+type Read struct {
+	capture.Pair
+	Repeatable bool // legacy may be asked for it
+}
+
+// Migration is one migration's part of the request path.
+type Migration struct {
+	Name       event.Migration
+	Candidate  upstream.Upstream
+	Key        *expr.Template // the ordering key, over the route's parameters
+	FailClosed bool           // when a write cannot be recorded: 503, not a gap
+	Writes     map[string]*WriteRoute
+	Reads      map[string]*ReadRoute
+}
+
+// WriteRoute is a write route.
+type WriteRoute struct {
+	Applied  *expr.Program // condition on the answer, see AnswerEnv in package config
+	NeedBody bool          // the condition looks at the answer's body
+}
+
+// ReadRoute is a read route.
+type ReadRoute struct {
+	CandidateTarget *expr.Template
+	Repeatable      bool
+	Wait            time.Duration
+}
+
+// maxCapture bounds what is copied of an answer, for conditions and for pairs.
+const (
+	maxAppliedBody = 64 << 10
+	maxPairBody    = 1 << 20
+)
+
+// Validate says what a handler cannot work without.
+func (c *Config) Validate() error {
+	if c.Legacy == nil {
+		return fmt.Errorf("migrate: no upstream legacy")
+	}
+	for name, m := range c.Migrations {
+		if m.Key == nil {
+			return fmt.Errorf("migration %s: no ordering key", name)
+		}
+		for r, read := range m.Reads {
+			if read.CandidateTarget == nil || m.Candidate == nil {
+				return fmt.Errorf("migration %s: read %s: no candidate to ask", name, r)
+			}
+		}
+		if len(m.Writes) > 0 && c.Journal == nil {
+			return fmt.Errorf("migration %s: writes without a journal", name)
+		}
+	}
+	return nil
+}

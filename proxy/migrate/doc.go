@@ -1,0 +1,19 @@
+// Package migrate is the handler of the request path: it applies routes, stages and shares to each exchange.
+//
+// It promises: what no route names goes to legacy byte for byte; a write of a migration that records writes is in the
+// journal before legacy sees it, and its outcome is before the answer's last byte is released; a read is answered by
+// the candidate only at stage live, in the share, under a lease, when the read model holds the session's own writes and
+// the key is neither held nor parked, and by legacy otherwise; trouble of the candidate, of Kafka or of the journal is
+// never the client's while legacy answers (but for fail_closed, which asks for that). It leaves bytes to package proxy,
+// durability to journal, order to settle, and comparing to the consumers of pairs. It fails towards legacy, counted.
+//
+// # Not obvious
+//
+//   - The stages are read once for a request: a flip in its middle does not split it. (TestFlipDoesNotSplitARequest)
+//   - A write that could not be sent (no connection, no byte written) is rejected, not unknown: legacy cannot have seen
+//     it. Anything else without a whole answer is unknown. (TestOutcomes)
+//   - A gap is opened durably before the first unrecorded write, and closed by the next write that is recorded.
+//     (TestFullJournalFailsOpen)
+//   - The own-writes cookie never reaches legacy or the candidate, and legacy's own Set-Cookie fields stay as they are.
+//     (TestOwnWritesCookie)
+package migrate

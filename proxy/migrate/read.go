@@ -1,0 +1,185 @@
+package migrate
+
+import (
+	"context"
+	"time"
+
+	"banyan/proxy"
+	"banyan/proxy/capture"
+	"banyan/proxy/event"
+	"banyan/proxy/pending"
+	"banyan/proxy/route"
+	"banyan/proxy/stage"
+	"banyan/proxy/wire"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// read is one read on its way.
+type read struct {
+	m      *Migration
+	route  *ReadRoute
+	name   string
+	params map[string]string
+	key    event.OrderingKey
+	target string // at the candidate
+	state  stage.State
+	d      *route.Decision
+	span   trace.Span
+}
+
+func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
+	m := c.Migrations[d.Routes[i].Migration]
+	s := c.States(d.Routes[i].Migration)
+	if m == nil || !s.Stage.Compares() {
+		h.pass(x, c, c.Legacy)
+		return
+	}
+	r := &read{m: m, name: d.Routes[i].Name, params: d.Params(i), state: s, d: d}
+	r.route = m.Reads[r.name]
+	if v, ok := h.player(c, d); ok {
+		r.params["player"] = v // a declared parameter of that name cannot come from the client's bytes
+	} else {
+		delete(r.params, "player")
+	}
+	value := func(n string) (string, bool) { v, ok := r.params[n]; return v, ok }
+	key, known := m.Key.Expand(value)
+	target, askable := r.route.CandidateTarget.Expand(escaped(value))
+	if !known || !askable {
+		h.pass(x, c, c.Legacy)
+		return
+	}
+	r.key, r.target = event.OrderingKey(key), target
+	why := h.candidateMayAnswer(c, r)
+	by := "candidate"
+	if why != "" {
+		by = "legacy"
+	}
+	r.span = h.span(x, c, d, m.Name, s, by)
+	defer r.span.End()
+	if why == "" && h.byCandidate(x, c, r) {
+		return
+	}
+	h.byLegacy(x, c, r)
+}
+
+// player is who the session belongs to, as legacy once said.
+func (h *Handler) player(c *Config, d *route.Decision) (string, bool) {
+	if c.Sessions.Cookie == "" || c.Sessions.Players == nil {
+		return "", false
+	}
+	s, ok := d.Cookie(c.Sessions.Cookie)
+	if !ok {
+		return "", false
+	}
+	p := c.Sessions.Players.Player(c.Redact.Session(s))
+	return p, p != ""
+}
+
+// candidateMayAnswer is "" or why legacy answers. Only reasons inside the share count as fallen back.
+func (h *Handler) candidateMayAnswer(c *Config, r *read) string {
+	if r.state.Stage != stage.Live || !r.state.Share.Chosen(r.key) {
+		return "share"
+	}
+	why := ""
+	switch cookie, _ := r.d.Cookie(pending.Cookie); {
+	case !c.Leased():
+		why = "lease"
+	case !c.Model.Serves(r.m.Name, r.key):
+		why = "model"
+	default:
+		writes, all := pending.ParseTokens(cookie).For(r.m.Name, r.key)
+		if !all {
+			why = "own_writes_unknown"
+		} else if len(writes) > 0 && !c.Model.Wait(context.Background(), r.m.Name, r.key, writes, r.route.Wait) {
+			why = "own_writes"
+		}
+	}
+	if why != "" {
+		h.fellBack(c, r, why)
+	}
+	return why
+}
+
+func (h *Handler) fellBack(c *Config, r *read, why string) {
+	h.Counters.FellBack.Add(1)
+	c.Copies.FellBack(r.m.Name, r.name, why)
+}
+
+// byCandidate says whether the candidate answered the client.
+func (h *Handler) byCandidate(x *proxy.Exchange, c *Config, r *read) bool {
+	o := proxy.ForwardOptions{Target: []byte(r.target), Drop: []string{"cookie", "authorization"}, Repeatable: true,
+		OnHead: func(_ *proxy.Exchange, a *wire.Response) proxy.Verdict {
+			if a.Status() >= 500 {
+				return proxy.Refuse
+			}
+			a.Add("Banyan-Served-By", []byte(capture.Candidate))
+			return proxy.Pass
+		}}
+	if r.route.Repeatable && !x.Request.IsHead() && c.Copies.Room(r.m.Name, r.name, maxPairBody) {
+		o.Capture = maxPairBody
+	}
+	res, err := x.Forward(r.m.Candidate, o)
+	if err != nil && x.Answered() || res.ClientGone {
+		if err != nil {
+			x.Fail(err)
+		}
+		return true
+	}
+	if err != nil || res.Refused {
+		why := "candidate_error"
+		if err != nil {
+			why = "candidate_" + res.Class.String()
+		}
+		h.fellBack(c, r, why)
+		return false
+	}
+	c.Copies.Served(r.m.Name, r.name, capture.Candidate, time.Since(x.Started()))
+	if o.Capture > 0 {
+		p := h.pair(x, c, r, capture.Candidate)
+		p.Candidate = answer(x, r.target, &res)
+		p.Legacy.Target = string(x.Request.Target())
+		c.Copies.Offer(Read{p, true})
+	}
+	return true
+}
+
+func (h *Handler) byLegacy(x *proxy.Exchange, c *Config, r *read) {
+	room := !x.Request.IsHead() && c.Copies.Room(r.m.Name, r.name, maxPairBody)
+	o := proxy.ForwardOptions{DropCookie: pending.Cookie, OnHead: func(_ *proxy.Exchange, a *wire.Response) proxy.Verdict {
+		learnFrom(c, a)
+		if r.state.Stage == stage.Live {
+			a.Add("Banyan-Served-By", []byte(capture.Legacy))
+		}
+		return proxy.Pass
+	}}
+	if room {
+		o.Capture = maxPairBody
+	}
+	res, err := x.Forward(c.Legacy, o)
+	if err != nil {
+		x.Fail(err)
+		return
+	}
+	c.Copies.Served(r.m.Name, r.name, capture.Legacy, time.Since(x.Started()))
+	if room && !res.ClientGone {
+		p := h.pair(x, c, r, capture.Legacy)
+		p.Legacy = answer(x, string(x.Request.Target()), &res)
+		p.Candidate.Target = r.target
+		c.Copies.Offer(Read{p, r.route.Repeatable})
+	}
+}
+
+func (h *Handler) pair(x *proxy.Exchange, c *Config, r *read, by capture.Side) capture.Pair {
+	return capture.Pair{V: capture.Version, ID: uuidV7(), Migration: r.m.Name, Route: r.name, Key: r.key, Params: r.params, Stage: string(r.state.Stage),
+		Served: by, Replica: c.Replica, Trace: traceparent(r.span)}
+}
+
+// answer copies what the exchange's buffers hold.
+func answer(x *proxy.Exchange, target string, r *proxy.Result) capture.Answer {
+	head := x.Response()
+	a := capture.Answer{Target: target, Status: r.Status, ContentType: string(head.Field("content-type")), Encoding: string(head.Field("content-encoding")),
+		Body: append([]byte(nil), r.Captured...), Length: r.BodyBytes, Start: r.Forwarded, End: r.LastByte}
+	a.Before, a.After = Positions(string(head.Field("banyan-position")))
+	return a
+}
