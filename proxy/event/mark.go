@@ -50,6 +50,7 @@ type Held struct {
 type Reached struct {
 	Epoch Epoch `json:"epoch"`
 	Seq   Seq   `json:"seq"`
+	Ended bool  `json:"ended,omitempty"` // drained and shipped: nothing more comes of this epoch
 }
 
 // Unsettled is a write at or below a replica's Reached that is not settled yet.
@@ -71,6 +72,8 @@ type SettledMark struct {
 	// Resume are the offsets of .writes and .changes from which a successor rebuilds the join.
 	ResumeWrites  int64 `json:"resume_writes"`
 	ResumeChanges int64 `json:"resume_changes"`
+	// ResumeSettled is an offset of .settled: no entry below it holds a record at or above the other two.
+	ResumeSettled int64 `json:"resume_settled"`
 }
 
 // MarkVersion is the version of all marks that this build writes.

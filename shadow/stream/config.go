@@ -39,8 +39,8 @@ type Worker interface {
 	Close(ctx context.Context)
 }
 
-// Opener opens the worker of a partition. start says the next offset to read per topic; a topic that is absent starts
-// at the group's committed offset, else at the earliest.
+// Opener opens the worker of a partition. start says the next offset to read per topic, or [Earliest]; a topic that is
+// absent starts at the group's committed offset, else at the earliest.
 type Opener func(ctx context.Context, partition int32) (w Worker, start map[string]int64, err error)
 
 // Phase is where a partition stands.

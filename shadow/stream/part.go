@@ -102,6 +102,9 @@ func (p *part) resolve(ctx context.Context, start map[string]int64) (map[string]
 				o = first.Offset
 			}
 		}
+		if o == Earliest {
+			o = first.Offset
+		}
 		if o < first.Offset {
 			return nil, deleted(t, p.n, o, first.Offset)
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Earliest is the from of a [ReadTo] that takes all that is there.
+// Earliest stands for the first record that is there.
 const Earliest int64 = -1
 
 // ReadTo gives the records of one partition from an offset to the end as it is when reading begins. A from below the
@@ -35,6 +35,16 @@ func ReadTo(ctx context.Context, cfg kafka.Config, topic string, partition int32
 		}
 		r.window(ctx, from, r.end, yield)
 	}
+}
+
+// Bounds gives the offset of the first record of one partition, and the one after the last, as they are now.
+func Bounds(ctx context.Context, cfg kafka.Config, topic string, partition int32) (first, end int64, err error) {
+	r, err := newReader(ctx, cfg, topic, partition)
+	if err != nil {
+		return 0, 0, err
+	}
+	r.close()
+	return r.first, r.end, nil
 }
 
 // Tail gives the last k records of one partition, or as many as there are, oldest first.
