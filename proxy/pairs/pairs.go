@@ -1,0 +1,240 @@
+package pairs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"banyan/proxy/capture"
+	"banyan/proxy/event"
+	"banyan/proxy/migrate"
+)
+
+// Config of the copies.
+type Config struct {
+	Replica     event.Replica
+	Epoch       event.Epoch
+	Fingerprint string // of config and rules
+	Queue       int    // reads that wait, default 1000
+	Bytes       int64  // of their bodies, default 64 MiB
+	Workers     int    // default 8
+	// CatchUp is how long the candidate's read model may take to pass legacy's answer before it is asked all the same.
+	// Default 5 s.
+	CatchUp time.Duration
+	// ClockError widens the end of legacy's answer; default 5 ms, for one host.
+	ClockError time.Duration
+	Model      Model
+	Sides      map[event.Migration]Sides
+	// Publish hands a record to Kafka; it must not block for long, and says no when it cannot take it.
+	Publish func(k event.Kind, key event.OrderingKey, value []byte) bool
+}
+
+// Model tells how far a read model is; package pending does.
+type Model interface {
+	Passed(ctx context.Context, m event.Migration, k event.OrderingKey, at time.Time, d time.Duration) bool
+}
+
+// Sides are where a migration's two sides are asked: base URLs without a path.
+type Sides struct {
+	Legacy, Candidate string
+}
+
+// Pairs is safe for concurrent use.
+type Pairs struct {
+	cfg    Config
+	client *http.Client
+	queue  chan migrate.Read
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	now    func() time.Time
+
+	mu      sync.Mutex // guards what follows
+	waiting int64      // bytes of bodies in queue
+	tallies map[tallyKey]*tally
+}
+
+var _ migrate.Copies = (*Pairs)(nil)
+
+// Drop reasons.
+const (
+	QueueFull    = "queue_full"
+	TooLarge     = "body_too_large"
+	Undeliver    = "publish_failed"
+	ShuttingDown = "shutdown"
+)
+
+// New fills defaults; Start begins.
+func New(c Config) *Pairs {
+	if c.Queue == 0 {
+		c.Queue = 1000
+	}
+	if c.Bytes == 0 {
+		c.Bytes = 64 << 20
+	}
+	if c.Workers == 0 {
+		c.Workers = 8
+	}
+	if c.CatchUp == 0 {
+		c.CatchUp = 5 * time.Second
+	}
+	if c.ClockError == 0 {
+		c.ClockError = 5 * time.Millisecond
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.DisableCompression, t.Proxy = c.Workers, c.Workers, true, nil
+	return &Pairs{cfg: c, queue: make(chan migrate.Read, c.Queue), tallies: map[tallyKey]*tally{}, now: time.Now,
+		client: &http.Client{Transport: t, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// Start runs the workers until Stop.
+func (p *Pairs) Start(ctx context.Context) {
+	ctx, p.cancel = context.WithCancel(ctx)
+	for range p.cfg.Workers {
+		p.wg.Go(func() { p.work(ctx) })
+	}
+	p.wg.Go(func() { p.tell(ctx) })
+}
+
+// Stop gives up what waits, counted, publishes the last tallies and returns.
+func (p *Pairs) Stop() {
+	p.cancel()
+	p.wg.Wait()
+	for {
+		select {
+		case r := <-p.queue:
+			p.drop(r.Migration, r.Route, ShuttingDown)
+			continue
+		default:
+		}
+		break
+	}
+	p.publishTallies()
+	p.client.CloseIdleConnections()
+}
+
+// Room implements migrate.Copies.
+func (p *Pairs) Room(m event.Migration, route string, _ int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) < cap(p.queue) && p.waiting < p.cfg.Bytes {
+		return true
+	}
+	t := p.tallyLocked(m, route)
+	t.Asked++
+	t.Dropped[QueueFull]++
+	return false
+}
+
+// Offer implements migrate.Copies.
+func (p *Pairs) Offer(r migrate.Read) {
+	size := int64(len(r.Legacy.Body) + len(r.Candidate.Body))
+	p.mu.Lock()
+	t := p.tallyLocked(r.Migration, r.Route)
+	t.Asked++
+	cut := r.Legacy.Length > int64(len(r.Legacy.Body)) || r.Candidate.Length > int64(len(r.Candidate.Body))
+	switch {
+	case cut:
+		t.Dropped[TooLarge]++
+	default:
+		select {
+		case p.queue <- r:
+			p.waiting += size
+		default:
+			t.Dropped[QueueFull]++
+		}
+	}
+	p.mu.Unlock()
+}
+
+func (p *Pairs) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-p.queue:
+			p.mu.Lock()
+			p.waiting -= int64(len(r.Legacy.Body) + len(r.Candidate.Body))
+			p.mu.Unlock()
+			p.complete(ctx, &r)
+		}
+	}
+}
+
+// complete asks the other side and counts or publishes the pair.
+func (p *Pairs) complete(ctx context.Context, r *migrate.Read) {
+	if r.Served == capture.Legacy {
+		p.cfg.Model.Passed(ctx, r.Migration, r.Key, r.Legacy.End.Add(p.cfg.ClockError), p.cfg.CatchUp)
+		r.Candidate = p.ask(ctx, r.Migration, capture.Candidate, r.Candidate.Target)
+	} else {
+		r.Legacy = p.ask(ctx, r.Migration, capture.Legacy, r.Legacy.Target)
+	}
+	if ctx.Err() != nil {
+		p.drop(r.Migration, r.Route, ShuttingDown)
+		return
+	}
+	r.Fingerprint, r.Tries = p.cfg.Fingerprint, 1
+	equal := r.Legacy.Status == r.Candidate.Status && r.Legacy.Status != 0 && bytes.Equal(r.Legacy.Body, r.Candidate.Body)
+	sent := !equal && p.cfg.Publish(event.KindPair, r.Key, event.Encode(r.Pair))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.tallyLocked(r.Migration, r.Route)
+	switch {
+	case equal:
+		t.Equal++
+	case sent:
+		t.Sent++
+	default:
+		t.Dropped[Undeliver]++
+	}
+}
+
+func (p *Pairs) drop(m event.Migration, route, why string) {
+	p.mu.Lock()
+	p.tallyLocked(m, route).Dropped[why]++
+	p.mu.Unlock()
+}
+
+// maxBody bounds the other side's answer.
+const maxBody = 1 << 20
+
+// ask asks one side of a migration.
+func (p *Pairs) ask(ctx context.Context, m event.Migration, side capture.Side, target string) capture.Answer {
+	sides := p.cfg.Sides[m]
+	base := sides.Candidate
+	if side == capture.Legacy {
+		base = sides.Legacy
+	}
+	return Ask(ctx, p.client, base, target)
+}
+
+// Ask sends a GET and takes the answer whole, within bounds. Trouble is in the answer's Error.
+func Ask(ctx context.Context, client *http.Client, base, target string) capture.Answer {
+	a := capture.Answer{Target: target, Start: time.Now()}
+	fail := func(err error) capture.Answer {
+		a.Error, a.End = err.Error(), time.Now()
+		return a
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+target, nil)
+	if err != nil {
+		return fail(fmt.Errorf("ask %s%s: %w", base, target, err))
+	}
+	req.Header.Set("User-Agent", "banyan")
+	req.Header.Set("Banyan-Copy", "1") // so that the service can leave copies out of its own statistics
+	resp, err := client.Do(req)
+	if err != nil {
+		return fail(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return fail(err)
+	}
+	a.Status, a.ContentType, a.Encoding = resp.StatusCode, resp.Header.Get("Content-Type"), resp.Header.Get("Content-Encoding")
+	a.Length, a.Body, a.End = int64(len(b)), b[:min(len(b), maxBody)], time.Now()
+	a.Before, a.After = migrate.Positions(resp.Header.Get("Banyan-Position"))
+	return a
+}

@@ -1,0 +1,156 @@
+package pairs
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"banyan/proxy/capture"
+	"banyan/proxy/event"
+	"banyan/proxy/migrate"
+)
+
+type model struct {
+	mu     sync.Mutex
+	passed []time.Time
+}
+
+func (m *model) Passed(_ context.Context, _ event.Migration, _ event.OrderingKey, at time.Time, _ time.Duration) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.passed = append(m.passed, at)
+	return true
+}
+
+type sink struct {
+	mu    sync.Mutex
+	pairs []capture.Pair
+	got   chan struct{}
+	full  bool
+}
+
+func (s *sink) publish(k event.Kind, _ event.OrderingKey, v []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k != event.KindPair {
+		return true
+	}
+	defer func() { s.got <- struct{}{} }()
+	if s.full {
+		return false
+	}
+	p, err := capture.DecodePair(v)
+	if err != nil {
+		panic(err)
+	}
+	s.pairs = append(s.pairs, *p)
+	return true
+}
+
+func start(t *testing.T, c Config, candidate http.HandlerFunc) (*Pairs, *sink, *model) {
+	t.Helper()
+	srv := httptest.NewServer(candidate)
+	t.Cleanup(srv.Close)
+	s, m := &sink{got: make(chan struct{}, 100)}, &model{}
+	c.Replica, c.Epoch, c.Model, c.Publish = "a", 1, m, s.publish
+	c.Sides = map[event.Migration]Sides{"units": {Legacy: srv.URL, Candidate: srv.URL}}
+	p := New(c)
+	return p, s, m
+}
+
+func read(body string) migrate.Read {
+	return migrate.Read{Pair: capture.Pair{V: 1, ID: "x", Migration: "units", Route: "map", Key: "match/7", Served: capture.Legacy,
+		Legacy:    capture.Answer{Target: "/api.php", Status: 200, Body: []byte(body), Length: int64(len(body)), End: time.Unix(100, 0)},
+		Candidate: capture.Answer{Target: "/matches/7/map"}}}
+}
+
+func TestTheCandidateIsAskedOnceItHasCaughtUp(t *testing.T) {
+	asked := make(chan string, 1)
+	p, s, m := start(t, Config{}, func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.String()
+		w.Header().Set("Banyan-Position", "1/2-1/5")
+		io.WriteString(w, "candidate")
+	})
+	p.Start(t.Context())
+	p.Offer(read("legacy"))
+	<-s.got
+	p.Stop()
+	if len(m.passed) != 1 || !m.passed[0].After(time.Unix(100, 0)) {
+		t.Fatal("not waited for legacy's answer to be passed, clock error included:", m.passed)
+	}
+	pair := s.pairs[0]
+	if <-asked != "/matches/7/map" || string(pair.Candidate.Body) != "candidate" || pair.Candidate.Before != event.MakePosition(1, 2) || pair.Candidate.After != event.MakePosition(1, 5) {
+		t.Fatalf("%+v", pair)
+	}
+}
+
+func TestTalliesAddUp(t *testing.T) {
+	p, s, _ := start(t, Config{Queue: 4, Workers: 1}, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "same") })
+	big := read("cut")
+	big.Legacy.Length = 1 << 30
+	p.Offer(big)
+	for range 6 { // four fit
+		p.Offer(read("same"))
+	}
+	if p.Room("units", "map", 1) {
+		t.Fatal("there is no room")
+	}
+	p.Start(t.Context())
+	for p.Tallies()[0].Equal < 4 {
+		time.Sleep(time.Millisecond) // nothing tells of an equal pair but its count
+	}
+	p.Offer(read("other"))
+	<-s.got
+	s.mu.Lock()
+	s.full = true
+	s.mu.Unlock()
+	p.Offer(read("other"))
+	<-s.got
+	p.Stop()
+	ty := p.Tallies()[0]
+	sum := ty.Equal + ty.Sent
+	for _, n := range ty.Dropped {
+		sum += n
+	}
+	if ty.Asked != 10 || sum != ty.Asked || ty.Equal != 4 || ty.Sent != 1 || ty.Dropped[QueueFull] != 3 || ty.Dropped[TooLarge] != 1 || ty.Dropped[Undeliver] != 1 {
+		t.Fatalf("%+v", ty)
+	}
+}
+
+func TestStopCountsWhatItGivesUp(t *testing.T) {
+	p, _, _ := start(t, Config{}, func(http.ResponseWriter, *http.Request) {})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p.Start(ctx)
+	p.Offer(read("x"))
+	p.Stop()
+	if ty := p.Tallies()[0]; ty.Asked != 1 || ty.Dropped[ShuttingDown]+ty.Equal+ty.Sent != 1 {
+		t.Fatalf("%+v", ty)
+	}
+}
+
+func TestLatencyBuckets(t *testing.T) {
+	p, _, _ := start(t, Config{}, func(http.ResponseWriter, *http.Request) {})
+	for _, d := range []time.Duration{time.Microsecond, 150 * time.Microsecond, time.Hour} {
+		p.Served("units", "map", capture.Candidate, d)
+	}
+	l := p.Tallies()[0].Latency[0]
+	if l.Buckets[0] != 1 || l.Buckets[2] != 1 || l.Buckets[len(l.Bounds)] != 1 {
+		t.Fatalf("%v %v", l.Bounds[:4], l.Buckets)
+	}
+}
+
+func TestATroubledCandidateIsAPairToo(t *testing.T) {
+	p, s, _ := start(t, Config{}, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	p.Start(t.Context())
+	p.Offer(read("legacy"))
+	<-s.got
+	p.Stop()
+	if c := s.pairs[0].Candidate; c.Status != 0 || c.Error == "" {
+		t.Fatalf("%+v", c)
+	}
+}
