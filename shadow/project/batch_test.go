@@ -99,14 +99,15 @@ func benchTopic(b *bench, n, units int) {
 	}
 }
 
-// BenchmarkProject applies moves of 10,000 units: in batches of 5,000 without and with documents, and one transaction
-// per event for the ratio.
+// BenchmarkProject applies moves in batches of 5,000: of 10,000 units, no two events of one batch alike, and of 1,000 units
+// with folding; both without and with a document per unit; and one transaction per event for the ratio.
 func BenchmarkProject(b *testing.B) {
 	for _, c := range []struct {
-		name       string
-		batch, n   int
-		docs, fold bool
-	}{{"batches", 5000, 100000, false, false}, {"folded", 5000, 100000, false, true}, {"folded documents", 5000, 100000, true, true}, {"one by one", 1, 2000, false, false}} {
+		name            string
+		batch, n, units int
+		docs, fold      bool
+	}{{"batches", 5000, 100000, 10000, false, false}, {"folded", 5000, 100000, 1000, false, true}, {"folded, documents", 5000, 100000, 1000, true, true},
+		{"a document per event", 5000, 100000, 10000, true, false}, {"one by one", 1, 2000, 10000, false, false}} {
 		b.Run(c.name, func(b *testing.B) {
 			cfg := config(b)
 			cfg.On["unit.moved@1"] = Handler{SQL: "moved.sql", Fold: map[bool]string{true: "last"}[c.fold]}
@@ -117,9 +118,9 @@ func BenchmarkProject(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				x := newBench(b, cfg)
-				benchTopic(x, c.n, 10000)
+				benchTopic(x, c.n, c.units)
 				_, w := x.open()
-				x.handleN(w, 5000, 10000)
+				x.handleN(w, 5000, c.units)
 				cpu0, pg0 := ownCPU(b), treeCPU(lab.Postgres(b).Pid())
 				b.StartTimer()
 				x.handleN(w, c.batch, len(x.topic))
@@ -174,6 +175,9 @@ func (b *bench) handleN(w *worker, n, end int) {
 		if err := w.Handle(b.t.Context(), b.topic[i:min(i+n, end)]); err != nil {
 			b.t.Fatal(err)
 		}
+	}
+	if err := w.shownUp(b.t.Context(), true); err != nil {
+		b.t.Fatal(err)
 	}
 }
 

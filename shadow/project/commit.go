@@ -38,6 +38,9 @@ func (w *worker) commitTo(ctx context.Context, items []item, next int64, ahead [
 	if err := w.announceParked(ctx, pl.parked); err != nil {
 		return err
 	}
+	if err := w.shownUp(ctx, false); err != nil {
+		return err
+	}
 	b := w.batchOf(pl, next, ahead)
 	if err := w.p.pg.Commit(ctx, b); err != nil {
 		return err
@@ -53,11 +56,15 @@ func (w *worker) commitTo(ctx context.Context, items []item, next int64, ahead [
 		}
 	}
 	w.p.stats.count(pl, len(b.Statements))
-	return w.publish(ctx, pl.touched)
+	return w.show(ctx, pl.touched, b.From)
 }
 
 func (w *worker) batchOf(pl *plan, next int64, ahead []int64) *readmodel.Batch {
-	b := &readmodel.Batch{Partition: w.n, Owner: w.owner, Number: w.batch, From: w.next, Next: next, Ahead: ahead, Progress: &pl.progress, Park: pl.parked}
+	b := &readmodel.Batch{Partition: w.n, Owner: w.owner, Number: w.batch, From: w.next, Next: next, Ahead: ahead, Unshown: w.next, Progress: &pl.progress,
+		Park: pl.parked}
+	if w.showing != nil {
+		b.Unshown = w.showing.from
+	}
 	for i := range pl.waves.list {
 		x := &pl.waves.list[i]
 		b.Statements = append(b.Statements, readmodel.Statement{Name: x.h.name, SQL: x.h.sql, Rows: rows(x.events)})
@@ -165,45 +172,5 @@ func (w *worker) announceParked(ctx context.Context, parked []readmodel.Parked) 
 			return err
 		}
 	}
-	return nil
-}
-
-// publish shows what was committed. Applied goes before the documents and Position after them, so that a reader of
-// Redis never sees more than it is told. It repeats until all is shown: at most one batch is ever unshown, which is the
-// one that a successor repairs.
-func (w *worker) publish(ctx context.Context, t *touched) error {
-	if w.p.redis != nil {
-		if err := w.retried(ctx, "documents", func(ctx context.Context) error { return w.refresh(ctx, t) }); err != nil {
-			return err
-		}
-	}
-	w.p.told(w)
-	return w.retried(ctx, "kafka", func(ctx context.Context) error { return w.p.out.Progress(ctx, &w.progress) })
-}
-
-func (w *worker) refresh(ctx context.Context, t *touched) error {
-	// The version grows with every batch, also when a key's old events come late.
-	v := readmodel.Version{Position: w.progress.Applied, Sequence: w.batch}
-	docs, err := t.render(ctx, w.p.pg, v, w.p.cfg.Log)
-	if err != nil {
-		return err
-	}
-	if len(docs) > 0 {
-		before := w.shown
-		before.Applied = w.progress.Applied
-		if err := w.p.redis.SetProgress(ctx, &before, v); err != nil {
-			return err
-		}
-	}
-	older, err := w.p.redis.Set(ctx, docs)
-	if err != nil {
-		return err
-	}
-	if err := w.p.redis.SetProgress(ctx, &w.progress, v); err != nil {
-		return err
-	}
-	w.p.stats.Documents.Add(int64(len(docs)))
-	w.p.stats.Older.Add(int64(older))
-	w.shown = w.progress
 	return nil
 }

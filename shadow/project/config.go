@@ -35,7 +35,7 @@ type Config struct {
 	// Batch is the most records of one transaction. Default 5000, 1 to 50000.
 	Batch int `yaml:"batch"`
 	// DedupWindow is how many records back a repeated event id is recognised, per partition. The topic itself is the
-	// memory: that many records are read back when a partition is opened. Default 20000, at least Batch, at most 1000000.
+	// memory: that many records are read back when a partition is opened. Default 20000, at least twice Batch, at most 1000000.
 	DedupWindow int `yaml:"dedup_window"`
 	// HoldMax bounds a hold; longer, and the read model would be seen to lag. Default 500ms, 1ms to 10s.
 	HoldMax time.Duration `yaml:"hold_max"`
@@ -75,7 +75,7 @@ func (c Config) withDefaults() Config {
 		c.Batch = 5000
 	}
 	if c.DedupWindow == 0 {
-		c.DedupWindow = max(20000, c.Batch)
+		c.DedupWindow = max(20000, 2*c.Batch)
 	}
 	if c.HoldMax == 0 {
 		c.HoldMax = 500 * time.Millisecond
@@ -126,8 +126,8 @@ func compile(c Config) (*model, error) {
 	if c.Batch < 1 || c.Batch > 50000 {
 		bad("batch: %d: want 1 to 50000", c.Batch)
 	}
-	if c.DedupWindow < c.Batch || c.DedupWindow > 1000000 {
-		bad("dedup_window: %d: want %d (batch) to 1000000; the last batch's documents are found in it", c.DedupWindow, c.Batch)
+	if c.DedupWindow < 2*c.Batch || c.DedupWindow > 1000000 {
+		bad("dedup_window: %d: want %d (twice batch) to 1000000; documents of the last two batches are found in it", c.DedupWindow, 2*c.Batch)
 	}
 	if c.HoldMax < time.Millisecond || c.HoldMax > 10*time.Second {
 		bad("hold_max: %s: want 1ms to 10s", c.HoldMax)

@@ -41,8 +41,9 @@
 // Events are grouped into waves (see waves), each wave is one statement. When PostgreSQL refuses the data, the batch is
 // halved until the event is found: what stands before it is committed, its key parked, the rest applied. After the
 // commit, the documents that the batch touched are rendered from the tables and written with a version that grows with
-// every batch. A crash in between leaves documents of one batch old; the next owner reads those events back and renders
-// their documents again before it goes on. Then progress goes to Redis and to <p>.progress.
+// every batch, while PostgreSQL takes the next one. A crash in between leaves documents of at most two batches old; the
+// next owner reads those events back and renders their documents again before it goes on. Then progress goes to Redis
+// and to <p>.progress.
 //
 // # Not obvious
 //

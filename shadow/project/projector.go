@@ -169,11 +169,11 @@ func (p *Projector) worker(n int32) *worker {
 	return p.workers[n]
 }
 
-func (p *Projector) told(w *worker) {
+func (p *Projector) told(w *worker, pr event.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.workers[w.n] == w {
-		p.progress[w.n] = w.progress
+		p.progress[w.n] = pr
 	}
 }
 

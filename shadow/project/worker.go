@@ -37,6 +37,7 @@ type worker struct {
 	shown    event.Progress // as in Redis
 	parked   map[event.OrderingKey]*readmodel.Parked
 	seen     *window
+	showing  *showing // nil: all is shown
 	hold     *holding
 	holds    chan *holdRequest
 	closed   chan struct{}
@@ -45,7 +46,7 @@ type worker struct {
 var _ stream.Worker = (*worker)(nil)
 
 // open claims the partition, rebuilds the memory of ids from the topic, and repairs what a crash may have left undone:
-// the documents of the last batch and the published progress.
+// the documents of the last batches and the published progress.
 func (p *Projector) open(ctx context.Context, n int32) (stream.Worker, map[string]int64, error) {
 	var token [12]byte
 	_, _ = rand.Read(token[:]) // never fails
@@ -74,11 +75,14 @@ func (p *Projector) open(ctx context.Context, n int32) (stream.Worker, map[strin
 		w.parked[st.Parked[i].Key] = &st.Parked[i]
 	}
 	t := newTouched(p.m)
-	if err := w.remember(ctx, st.BatchFrom, t); err != nil {
+	if err := w.remember(ctx, st.Unshown, t); err != nil {
 		return nil, nil, fmt.Errorf("read back the last %d records: %w", p.cfg.DedupWindow, err)
 	}
 	if st.Batch > 0 {
-		if err := w.publish(ctx, t); err != nil {
+		if err := w.show(ctx, t, st.Unshown); err != nil {
+			return nil, nil, err
+		}
+		if err := w.shownUp(ctx, true); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -87,7 +91,7 @@ func (p *Projector) open(ctx context.Context, n int32) (stream.Worker, map[strin
 }
 
 // remember reads back the window before the offset, and what was applied ahead of it.
-func (w *worker) remember(ctx context.Context, batchFrom int64, t *touched) error {
+func (w *worker) remember(ctx context.Context, unshown int64, t *touched) error {
 	end := w.next
 	if len(w.ahead) > 0 {
 		end = slices.Max(w.ahead) + 1
@@ -108,7 +112,7 @@ func (w *worker) remember(ctx context.Context, batchFrom int64, t *touched) erro
 			continue
 		}
 		w.seen.add(it.ev.ID)
-		if rec.Offset >= batchFrom && it.poison == nil {
+		if rec.Offset >= unshown && it.poison == nil {
 			_ = t.add(&it) // it was applied, so its key could be computed
 		}
 	}
@@ -174,6 +178,9 @@ func clip(s string) string {
 
 // Handle applies a batch. A tick without records serves holds.
 func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
+	if err := w.shownUp(ctx, false); err != nil {
+		return err
+	}
 	return w.serve(ctx, w.items(recs))
 }
 
@@ -189,6 +196,9 @@ func (w *worker) items(recs []stream.Record) []item {
 func (w *worker) Close(context.Context) {
 	w.p.unregister(w)
 	close(w.closed)
+	if w.showing != nil {
+		<-w.showing.done
+	}
 	if w.hold != nil {
 		w.hold.req.done <- errClosed
 		w.hold = nil

@@ -158,6 +158,9 @@ func (b *bench) handle(w *worker, n int) {
 			b.t.Fatal(err)
 		}
 	}
+	if err := w.shownUp(b.t.Context(), true); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *bench) put(headers []event.Header, kind event.Kind, key string, value []byte) {
@@ -557,4 +560,53 @@ func TestHoldRefusesThePastAndRunsOut(t *testing.T) {
 	b.moved(7, 1, 5)
 	b.handle(w, 100)
 	b.want("1: province 5 hp 100 moves 1\n")
+}
+
+// A reader of Redis that reads progress, document, progress sees at least the first one's Position and at most the
+// second one's Applied.
+func TestReadersOfRedisNeverSeeMoreThanApplied(t *testing.T) {
+	b := newBench(t, withDocuments(config(t)))
+	_, w := b.open()
+	b.imported(7, 1)
+	b.moved(7, 1, 0, 1)
+	b.mark(2)
+	b.handle(w, 10)
+	const last = 300
+	read := make(chan error, 1)
+	go func() {
+		read <- func() error {
+			for {
+				before, err := b.redis.Progress(t.Context(), 0)
+				if err != nil {
+					return err
+				}
+				doc, err := b.redis.Get(t.Context(), "unit:1")
+				if err != nil {
+					return err
+				}
+				after, err := b.redis.Progress(t.Context(), 0)
+				if err != nil {
+					return err
+				}
+				var d struct{ Province uint64 }
+				if err := json.Unmarshal(doc, &d); err != nil {
+					return err
+				}
+				if at := event.Position(d.Province); at > after.Applied || before.Position > 2 && at < before.Position {
+					return fmt.Errorf("the document is of %d, progress before %d, applied after %d", d.Province, before.Position, after.Applied)
+				}
+				if before.Position >= last {
+					return nil
+				}
+			}
+		}()
+	}()
+	for pos := event.Position(10); pos <= last; pos += 2 { // the unit stands at its position
+		b.moved(7, 1, int(pos), pos)
+		b.mark(pos)
+		b.handle(w, 10)
+	}
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
 }

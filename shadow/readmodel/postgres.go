@@ -83,7 +83,7 @@ create table banyan_partition (
   owner text not null,
   batch bigint not null default 0,
   next_offset bigint not null default 0,
-  batch_from bigint not null default 0,
+  unshown_from bigint not null default 0,
   ahead bigint[] not null default '{}',
   progress json,
   updated_at timestamptz not null default now());
@@ -170,12 +170,12 @@ type Parked struct {
 
 // State is what a new owner finds.
 type State struct {
-	Batch     int64   // number of batches so far
-	Next      int64   // offset of the next record to apply
-	BatchFrom int64   // where the last batch began
-	Ahead     []int64 // offsets at or above Next that are applied already
-	Progress  *event.Progress
-	Parked    []Parked
+	Batch    int64   // number of batches so far
+	Next     int64   // offset of the next record to apply
+	Unshown  int64   // from here on, documents may be older than the tables
+	Ahead    []int64 // offsets at or above Next that are applied already
+	Progress *event.Progress
+	Parked   []Parked
 }
 
 // Claim makes owner the one that may write this partition. Whoever was it before can commit nothing from now on. owner
@@ -186,7 +186,7 @@ func (p *Postgres) Claim(ctx context.Context, partition int32, owner string) (St
 		var progress []byte
 		err := tx.QueryRow(ctx, `insert into banyan_partition (partition, owner) values ($1, $2)
 			on conflict (partition) do update set owner = excluded.owner, updated_at = now()
-			returning batch, next_offset, batch_from, ahead, progress`, partition, owner).Scan(&s.Batch, &s.Next, &s.BatchFrom, &s.Ahead, &progress)
+			returning batch, next_offset, unshown_from, ahead, progress`, partition, owner).Scan(&s.Batch, &s.Next, &s.Unshown, &s.Ahead, &progress)
 		if err != nil {
 			return err
 		}
@@ -252,6 +252,7 @@ type Batch struct {
 	From       int64 // offset at which the batch begins: next_offset as it must be now
 	Next       int64 // and as it shall be
 	Ahead      []int64
+	Unshown    int64 // offset from which documents are not known to be written
 	Progress   *event.Progress
 	Statements []Statement
 	Park       []Parked
@@ -278,9 +279,9 @@ func (p *Postgres) Commit(ctx context.Context, b *Batch) error {
 		if ahead == nil {
 			ahead = []int64{}
 		}
-		q.Queue(`update banyan_partition set batch = batch + 1, next_offset = $5, batch_from = $4, ahead = $6, progress = $7, updated_at = now()
+		q.Queue(`update banyan_partition set batch = batch + 1, next_offset = $5, ahead = $6, progress = $7, unshown_from = $8, updated_at = now()
 			where partition = $1 and owner = $2 and batch = $3 and next_offset = $4`,
-			b.Partition, b.Owner, b.Number, b.From, b.Next, ahead, event.Encode(b.Progress))
+			b.Partition, b.Owner, b.Number, b.From, b.Next, ahead, event.Encode(b.Progress), b.Unshown)
 		for i := range b.Statements {
 			q.Queue(b.Statements[i].SQL, b.Statements[i].Rows)
 		}
