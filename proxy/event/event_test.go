@@ -150,14 +150,14 @@ func TestCloudEventHeaders(t *testing.T) {
 
 func TestProgressHolds(t *testing.T) {
 	w := WriteID{"a", 2, 5}
-	p := Progress{Migration: "units", Replicas: map[Replica]Reached{"a": {2, 5}}}
+	p := Progress{Migration: "units", Replicas: map[Replica]Reached{"a": {Epoch: 2, Seq: 5}}}
 	if !p.Holds(w, "match/7") {
 		t.Fatal("covered, not listed, not held: must hold")
 	}
 	for name, q := range map[string]Progress{
-		"unknown replica": {Replicas: map[Replica]Reached{"b": {9, 9}}},
-		"earlier seq":     {Replicas: map[Replica]Reached{"a": {2, 4}}},
-		"earlier epoch":   {Replicas: map[Replica]Reached{"a": {1, 9}}},
+		"unknown replica": {Replicas: map[Replica]Reached{"b": {Epoch: 9, Seq: 9}}},
+		"earlier seq":     {Replicas: map[Replica]Reached{"a": {Epoch: 2, Seq: 4}}},
+		"earlier epoch":   {Replicas: map[Replica]Reached{"a": {Epoch: 1, Seq: 9}}},
 		"unsettled":       {Replicas: p.Replicas, Unsettled: []Unsettled{{ID: w}}},
 		"held":            {Migration: "units", Replicas: p.Replicas, Held: []Held{{"units", "match/7", 1}}},
 		"parked":          {Replicas: p.Replicas, Parked: []OrderingKey{"match/7"}},
