@@ -27,7 +27,8 @@ type numbered struct {
 
 // lane is one partition.
 type lane struct {
-	out      []outstanding // sent, not acknowledged, in order
+	out      []outstanding  // sent, not acknowledged, in order
+	sent     event.Position // highest that was handed to the producer
 	complete event.Position
 	marked   event.Position // of the last mark that was acknowledged: here a successor goes on
 	dirty    bool           // something was acknowledged since the last mark
@@ -46,6 +47,7 @@ func (l *lanes) sent(p int32, position event.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := &l.lane[p]
+	a.sent = max(a.sent, position)
 	if n := len(a.out); n > 0 && a.out[n-1].position == position {
 		a.out[n-1].records++
 		return
@@ -53,7 +55,7 @@ func (l *lanes) sent(p int32, position event.Position) {
 	a.out = append(a.out, outstanding{position, 1})
 }
 
-// acked is called in the order of the partition. It says whether a mark is due.
+// acked is called in the order of the partition. It says whether a mark would promise more.
 func (l *lanes) acked(p int32) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,7 +67,7 @@ func (l *lanes) acked(p int32) bool {
 	a.complete = a.out[0].position
 	a.out = a.out[1:]
 	a.dirty = true
-	return len(a.out) == 0
+	return true
 }
 
 // markAcked is called when a mark has arrived.
@@ -104,18 +106,18 @@ func (l *lanes) addFence(f event.Fence) {
 }
 
 // mark gives the position and fences that may be promised to the partition now. head is the last position that was
-// handed out completely. A lane that waits for an acknowledgement promises what was complete before.
-func (l *lanes) mark(p int32, head event.Position) (event.Position, []event.Fence) {
+// handed out completely. A lane that waits for an acknowledgement promises what was complete before; sent says up to
+// where changes may stand before the mark all the same.
+func (l *lanes) mark(p int32, head event.Position) (position, sent event.Position, fences []event.Fence) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := &l.lane[p]
-	position := head
+	position = head
 	if len(a.out) > 0 {
 		position = a.complete
 	}
 	a.dirty = false
 	a.complete = position
-	var fences []event.Fence
 	for _, f := range l.fences {
 		if f.n < a.fence {
 			continue
@@ -126,7 +128,7 @@ func (l *lanes) mark(p int32, head event.Position) (event.Position, []event.Fenc
 		fences = append(fences, f.Fence)
 		a.fence = f.n + 1
 	}
-	return position, fences
+	return position, a.sent, fences
 }
 
 // trim forgets the fences that every lane has passed.
@@ -149,7 +151,7 @@ func (l *lanes) due(ps []int32) []int32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.lane {
-		if l.lane[i].dirty && len(l.lane[i].out) == 0 {
+		if l.lane[i].dirty {
 			ps = append(ps, int32(i))
 		}
 	}

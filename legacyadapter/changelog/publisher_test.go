@@ -19,7 +19,6 @@ import (
 	"banyan/testdata/lab"
 
 	_ "github.com/go-sql-driver/mysql"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -37,15 +36,17 @@ func broker(t testing.TB) kafka.Config {
 	return topics(t, c.ListenAddrs())
 }
 
-func topics(t testing.TB, brokers []string) kafka.Config {
+func topics(t testing.TB, brokers []string) kafka.Config { return topicsN(t, brokers, partitions) }
+
+func topicsN(t testing.TB, brokers []string, n int32) kafka.Config {
 	t.Helper()
-	cfg := kafka.Config{Brokers: brokers, Prefix: prefix(t), Partitions: partitions, Replication: 1}.WithDefaults()
+	cfg := kafka.Config{Brokers: brokers, Prefix: prefix(t), Partitions: n, Replication: 1}.WithDefaults()
 	cl, err := cfg.Client("test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	if err := cfg.EnsureTopics(t.Context(), cl, kafka.Topic{Name: cfg.Topics().Changes()}); err != nil {
+	if err := cfg.EnsureTopics(context.Background(), cl, kafka.Topic{Name: cfg.Topics().Changes()}); err != nil {
 		t.Fatal(err)
 	}
 	return cfg
@@ -148,6 +149,12 @@ func until(t testing.TB, cfg kafka.Config, p event.Position) []record {
 	})
 }
 
+// awaitMarks waits for the first marks: from then on everything is published.
+func awaitMarks(t testing.TB, cfg kafka.Config) {
+	t.Helper()
+	follow(t, cfg, func(m map[int32]event.Position) bool { return int32(len(m)) == cfg.Partitions })
+}
+
 func follow(t testing.TB, cfg kafka.Config, enough func(marks map[int32]event.Position) bool) []record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -188,22 +195,6 @@ func follow(t testing.TB, cfg kafka.Config, enough func(marks map[int32]event.Po
 		}
 	}
 	return all
-}
-
-func end(t testing.TB, cfg kafka.Config) int64 {
-	t.Helper()
-	cl, err := cfg.Client("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(context.Background(), cfg.Topics().Changes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n int64
-	ends.Each(func(o kadm.ListedOffset) { n += o.Offset })
-	return n
 }
 
 // mariaDB gives a database with the table units, and its source.
@@ -295,7 +286,7 @@ func TestPublish(t *testing.T) {
 	cfg := broker(t)
 	db, src := mariaDB(t, lab.MariaDB(t))
 	p := start(t, changelog.Config{Kafka: cfg, Mappings: unitsOnly()}, src)
-	follow(t, cfg, func(m map[int32]event.Position) bool { return len(m) == partitions })
+	awaitMarks(t, cfg)
 	mustExec(t, db, "/*banyan:id=p1.1.7*/ INSERT INTO units (match_id, hp, name) VALUES (1, 10, 'Müller'), (2, 20, NULL)")
 	mustExec(t, db, "INSERT INTO other (x) VALUES (1)")
 	mustExec(t, db, "UPDATE units SET match_id = 2 WHERE id = 1")

@@ -100,7 +100,7 @@ func (p *Publisher) open(ctx context.Context, fail context.CancelCauseFunc) (*se
 			return nil, fmt.Errorf("head of the change log: %w", err)
 		}
 		for i := range tails {
-			tails[i] = tail{marked: true, mark: max(from, tails[i].mark)}
+			tails[i] = tail{marked: true, mark: max(from, tails[i].mark), top: tails[i].top}
 		}
 		p.skip = false
 	}
@@ -114,7 +114,7 @@ func (p *Publisher) open(ctx context.Context, fail context.CancelCauseFunc) (*se
 		if !tails[i].marked { // the session before died between its first marks
 			tails[i].mark = from
 		}
-		s.lanes.lane[i].complete = tails[i].mark
+		s.lanes.lane[i].complete, s.lanes.lane[i].sent = tails[i].mark, tails[i].top
 	}
 	p.at(from, time.Time{})
 	s.markAll()
@@ -295,12 +295,14 @@ func (s *session) markAll() {
 
 // mark needs order.
 func (s *session) mark(n int32) {
-	position, fences := s.lanes.mark(n, s.head)
+	position, sent, fences := s.lanes.mark(n, s.head)
 	// After a restart a partition may be ahead of the log that is being read again.
 	position = max(position, s.tails[n].mark)
 	m := event.ReaderMark{V: event.MarkVersion, Position: position, Fences: fences, Clock: time.Now().UTC()}
 	s.p.marks.Add(1)
-	s.cl.Produce(s.ctx, kafka.Record(s.topic, n, event.KindReaderMark, "", event.Encode(&m)), func(_ *kgo.Record, err error) {
+	r := kafka.Record(s.topic, n, event.KindReaderMark, "", event.Encode(&m))
+	r.Headers = append(r.Headers, kgo.RecordHeader{Key: headerSent, Value: []byte(sent.String())})
+	s.cl.Produce(s.ctx, r, func(_ *kgo.Record, err error) {
 		if err != nil {
 			s.fail(fmt.Errorf("publish a mark: %w", err))
 			return

@@ -11,13 +11,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// headerSent stands in a mark's record: no change above that position stands before the mark. It can be above the
+// mark's own position, which is what was acknowledged by then.
+const headerSent = "banyan-sent"
+
 // tail is how far one partition of .changes is: complete up to the last mark, and what stands after it.
 type tail struct {
 	marked bool
 	mark   event.Position
 	after  map[identity]struct{} // parts above the mark
-	end    int64                 // offset after the last record
-	start  int64                 // offset of the first record that is kept
+	top    event.Position        // highest change
+	below  event.Position        // nothing above it stands before what was read; valid if known
+	known  bool
+	end    int64 // offset after the last record
+	start  int64 // offset of the first record that is kept
 }
 
 // identity names a part of a transaction whatever the numbering of parts: a mapping may have been added since.
@@ -28,7 +35,8 @@ type identity struct {
 	first     int
 }
 
-// readTails reads each partition backwards to its last mark. Marks come every 50 ms, so that is not far.
+// readTails reads each partition backwards until its last mark and all changes above that are known. Marks come every
+// 50 ms, so that is not far.
 func readTails(ctx context.Context, cfg kafka.Config) ([]tail, error) {
 	cl, err := cfg.Client("banyan-changelog-tail")
 	if err != nil {
@@ -70,7 +78,7 @@ func readTails(ctx context.Context, cfg kafka.Config) ([]tail, error) {
 		}
 		var again []int32
 		for _, p := range open {
-			if t := &tails[p]; !t.marked && t.end-back > t.start {
+			if t := &tails[p]; !t.complete() && t.end-back > t.start {
 				again = append(again, p)
 			}
 		}
@@ -85,7 +93,7 @@ func readBack(ctx context.Context, cfg kafka.Config, tails []tail, partitions []
 	offsets := map[int32]kgo.Offset{}
 	for _, p := range partitions {
 		offsets[p] = kgo.NewOffset().At(max(tails[p].start, tails[p].end-back))
-		tails[p].after, tails[p].marked = map[identity]struct{}{}, false
+		tails[p] = tail{end: tails[p].end, start: tails[p].start, after: map[identity]struct{}{}}
 	}
 	cl, err := cfg.Client("banyan-changelog-tail", kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}))
 	if err != nil {
@@ -113,6 +121,16 @@ func readBack(ctx context.Context, cfg kafka.Config, tails []tail, partitions []
 	return nil
 }
 
+// complete says that nothing above the mark can stand before what was read.
+func (t *tail) complete() bool { return t.marked && t.known && t.below <= t.mark }
+
+// bound notes a position above which nothing stands before the record: the first one read tells most.
+func (t *tail) bound(p event.Position) {
+	if !t.known || p < t.below {
+		t.known, t.below = true, p
+	}
+}
+
 func (t *tail) add(r *kgo.Record) error {
 	switch kafka.KindOf(r) {
 	case event.KindReaderMark:
@@ -120,9 +138,17 @@ func (t *tail) add(r *kgo.Record) error {
 		if err != nil {
 			return err
 		}
-		if !t.marked || m.Position > t.mark {
-			t.marked, t.mark = true, m.Position
+		for _, h := range r.Headers {
+			if h.Key == headerSent {
+				sent, err := event.ParsePosition(string(h.Value))
+				if err != nil {
+					return err
+				}
+				t.bound(sent)
+				t.top = max(t.top, sent)
+			}
 		}
+		t.marked, t.mark = true, max(t.mark, m.Position)
 		for id := range t.after {
 			if id.position <= t.mark {
 				delete(t.after, id)
@@ -133,7 +159,12 @@ func (t *tail) add(r *kgo.Record) error {
 		if err != nil {
 			return err
 		}
-		if c.Position > t.mark && len(c.Rows) > 0 && c.Rows[0].Op != event.Import {
+		t.top = max(t.top, c.Position)
+		if len(c.Rows) == 0 || c.Rows[0].Op == event.Import {
+			return nil
+		}
+		t.bound(c.Position)
+		if c.Position > t.mark {
 			t.after[identity{c.Position, c.Migration, c.Key, c.Rows[0].N}] = struct{}{}
 		}
 	}
