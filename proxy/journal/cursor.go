@@ -105,15 +105,12 @@ func (c *Cursor) Epoch() Epoch { return c.g.epoch }
 func (c *Cursor) Acked() ShipSeq { return c.g.acked.get() }
 
 // Next fills it with the next item that has not been acknowledged, reusing its byte slices. It waits until one is on
-// the disk, and returns io.EOF after the end. Any other error but the context's is one of reading the disk; the next
+// the disk, so with a context that has ended it yields what is there already. It returns io.EOF after the end. Any other error but the context's is one of reading the disk; the next
 // call tries again.
 func (c *Cursor) Next(ctx context.Context, it *Item) error {
 	for {
 		if c.ended {
 			return io.EOF
-		}
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
 		}
 		if c.seg == nil {
 			if c.seg = c.g.after(nil); c.seg == nil { // an adopted generation that holds nothing
@@ -149,6 +146,9 @@ func (c *Cursor) Next(ctx context.Context, it *Item) error {
 			return fmt.Errorf("read segment %s: %w", c.seg.path, err)
 		}
 		if !final {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			select {
 			case <-c.g.wake:
 			case <-ctx.Done():
@@ -333,3 +333,6 @@ func (c *Cursor) close() error {
 	}
 	return nil
 }
+
+// LastSeq is the highest intent that has been read.
+func (c *Cursor) LastSeq() Seq { return c.last }

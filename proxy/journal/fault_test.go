@@ -208,7 +208,7 @@ func TestFailedThenHealed(t *testing.T) {
 
 // TestWriteFailsAtAnyByte: the disk takes only n more bytes, for n over two records.
 func TestWriteFailsAtAnyByte(t *testing.T) {
-	step := 5
+	step := 13
 	if testing.Short() {
 		step = 31
 	}

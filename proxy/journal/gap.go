@@ -72,7 +72,7 @@ func (g *Gap) Add(n uint64) {
 	count := g.count.Add(n)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if count < g.next || g.closed {
+	if g.closed || g.durable && count < g.next {
 		return
 	}
 	for g.next <= count && g.next < 1<<31 {
@@ -81,27 +81,32 @@ func (g *Gap) Add(n uint64) {
 	if g.next >= 1<<31 {
 		g.next = 1<<64 - 1
 	}
-	_, _ = g.mark(flagAtLeast, false) // the count is a lower bound already: losing one makes it lower, not wrong
+	recorded, _ := g.mark(flagAtLeast, false)
+	g.durable = g.durable || recorded // said again after a Close that failed; before OpenGap returns nobody has g
+	// An error is no matter: the count is a lower bound already, losing one makes it lower, not wrong.
 }
 
 // Count is the number of writes so far.
 func (g *Gap) Count() uint64 { return g.count.Load() }
 
-// Close records the exact count, durably. After an error the log may say either, so OpenGap is to be called again
-// before the next write that goes unrecorded.
+// Close records the exact count, durably. After an error the gap goes on; since the log may say that it is closed,
+// the next Add or OpenGap says again that it is not.
 func (g *Gap) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return nil
 	}
-	recorded, err := g.mark(flagGapClose, true)
-	if recorded {
-		g.drop()
-	}
-	if err != nil {
+	if recorded, err := g.mark(flagGapClose, true); err != nil {
+		if recorded {
+			g.durable = false
+			g.j.mu.Lock()
+			g.live = true
+			g.j.mu.Unlock()
+		}
 		return fmt.Errorf("close gap of %s: %w", g.migration, err)
 	}
+	g.drop()
 	return nil
 }
 

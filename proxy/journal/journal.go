@@ -223,15 +223,15 @@ func (j *Journal) Close() error {
 	return err
 }
 
-// adopt takes over every generation that no process owns.
-func adopt(cfg Config, used *usage, but Epoch) ([]*Generation, error) {
+// adopt takes over every generation older than before (0: every one) that no process owns.
+func adopt(cfg Config, used *usage, before Epoch) ([]*Generation, error) {
 	list, err := epochs(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
 	var gs []*Generation
 	for _, e := range list {
-		if e == but {
+		if before != 0 && e >= before {
 			continue
 		}
 		g, err := openGeneration(cfg, e, used)
@@ -255,6 +255,27 @@ func adopt(cfg Config, used *usage, but Epoch) ([]*Generation, error) {
 		}
 	}
 	return gs, nil
+}
+
+// Elders looks again at the generations that are older than this process's. It takes over those whose process has
+// ended since the start, and names those that are still alive, as a predecessor is that drains beside us. Generations
+// that an earlier call took over are to be closed before the next.
+func (j *Journal) Elders() (ended []*Generation, alive []Epoch, err error) {
+	ended, err = adopt(j.cfg, j.gen.used, j.gen.epoch)
+	if err != nil {
+		return ended, nil, err
+	}
+	mine := map[Epoch]bool{}
+	for _, g := range append(ended, j.adopted...) {
+		mine[g.Epoch()] = true
+	}
+	list, err := epochs(j.cfg.Dir)
+	for _, e := range list {
+		if e < j.gen.epoch && !mine[e] {
+			alive = append(alive, e)
+		}
+	}
+	return ended, alive, err
 }
 
 // Orphans takes over the ended generations below a directory without starting one, for shipping by hand.

@@ -139,9 +139,9 @@ type promise struct {
 // TestModel runs random operations against a model, with faults, kills and power cuts in between, and looks at what
 // the next process ships.
 func TestModel(t *testing.T) {
-	seeds := 150
+	seeds := 60
 	if testing.Short() {
-		seeds = 25
+		seeds = 15
 	}
 	for seed := range seeds {
 		name := fmt.Sprintf("seed %d", seed)
