@@ -1,0 +1,135 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"banyan/proxy/event"
+	"banyan/proxy/journal"
+)
+
+// batch is what is sent and acknowledged together.
+type batch struct {
+	records []*kgo.Record
+	bytes   int
+	last    journal.ShipSeq
+	end     *journal.Item
+	writes  []shippedWrite
+	oldest  time.Time // completion of the oldest write
+
+	mirrored, unknown, lost, cut uint64
+}
+
+// shippedWrite is what an adopted generation's unknown writes are listed by.
+type shippedWrite struct {
+	seq                event.Seq
+	addresses          []event.Address
+	started            time.Time
+	unknown, recovered bool
+}
+
+// noWait is a context that has ended: a cursor then yields only what is there.
+var noWait = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// collect fills a batch: it waits for the first item until wait ends, and takes what else is there, up to the bounds.
+// The error is io.EOF after the journal's end, with what came before it in the batch. Trouble with the disk is
+// tried again until ctx ends.
+func (m *Mirror) collect(ctx, wait context.Context, c *journal.Cursor, b *batch) error {
+	var it journal.Item
+	for len(b.records) < batchRecords && b.bytes < batchBytes {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		err := c.Next(wait, &it)
+		switch {
+		case err == nil:
+			m.add(c, b, &it)
+			wait = noWait
+		case errors.Is(err, io.EOF):
+			return err
+		case wait.Err() != nil:
+			if wait == noWait {
+				return nil
+			}
+			return err
+		default:
+			m.cfg.Log.Error("mirror: the journal cannot be read; trying again", "error", err)
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(time.Second):
+			}
+		}
+	}
+	return nil
+}
+
+// add encodes an item into the batch.
+func (m *Mirror) add(c *journal.Cursor, b *batch, it *journal.Item) {
+	from := len(b.records)
+	switch it.Kind {
+	case journal.ItemWrite:
+		w := m.enc.write(it)
+		b.records = append(b.records, w.records...)
+		b.writes = append(b.writes, shippedWrite{seq: event.Seq(it.Seq), addresses: w.addresses, started: it.Started,
+			unknown: w.unknown || w.lost, recovered: it.Recovered})
+		if b.oldest.IsZero() {
+			b.oldest = it.Completed
+		}
+		count := func(n *uint64, yes bool) {
+			if yes {
+				*n++
+			}
+		}
+		count(&b.lost, w.lost)
+		count(&b.mirrored, !w.lost)
+		count(&b.unknown, w.unknown)
+		count(&b.cut, w.cut)
+		if w.cut {
+			m.cfg.Log.Warn("mirror: a write is too large for a Kafka record and goes without its body", "epoch", uint64(it.Epoch), "seq", uint64(it.Seq))
+		}
+		if w.lost {
+			m.cfg.Log.Error("mirror: a write cannot be read and is published as a gap", "epoch", uint64(it.Epoch), "seq", uint64(it.Seq))
+		}
+	case journal.ItemGap:
+		b.records = append(b.records, m.enc.gap(it))
+	case journal.ItemDamage:
+		b.records = append(b.records, m.enc.loss(it, event.Seq(c.LastSeq()+1), fmt.Sprintf("%d bytes of the journal are damaged", it.Bytes)))
+	case journal.ItemEnd:
+		e := *it
+		b.end = &e
+	}
+	for _, r := range b.records[from:] {
+		b.bytes += len(r.Value)
+	}
+	b.last = max(b.last, it.Ship)
+}
+
+// ship has a batch acknowledged by Kafka, and then the journal.
+func (m *Mirror) ship(ctx context.Context, c *journal.Cursor, b *batch) error {
+	if len(b.records) > 0 {
+		if err := m.send.send(ctx, b.records); err != nil {
+			return err
+		}
+	}
+	if b.last == 0 {
+		return nil
+	}
+	if err := c.Ack(b.last); err != nil {
+		// Kafka has it: a restart sends it once more, which consumers see by the identity.
+		m.cfg.Log.Error("mirror: the journal cannot keep what was acknowledged; a restart will repeat it", "error", err)
+	}
+	if m.cfg.Hooks.Shipped != nil && len(b.writes) > 0 {
+		m.cfg.Hooks.Shipped(len(b.writes), m.cfg.Now().Sub(b.oldest))
+	}
+	return nil
+}

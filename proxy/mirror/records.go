@@ -1,0 +1,191 @@
+package mirror
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"banyan/proxy/event"
+	"banyan/proxy/journal"
+	"banyan/proxy/kafka"
+)
+
+// maxValue is the largest record value: below the producer's batch and the broker's message.max.bytes (1 MiB each),
+// with room for key and headers.
+const maxValue = 1000 << 10
+
+// encoder makes Kafka records of what the journal yields.
+type encoder struct {
+	replica    event.Replica
+	topics     event.Topics
+	partitions int32
+}
+
+// made is what became of one item.
+type made struct {
+	records   []*kgo.Record
+	addresses []event.Address
+	lost      bool // unreadable: published as a gap
+	unknown   bool
+	cut       bool // without body
+}
+
+// write makes the records of a write, one for each (migration, key), or for each partition where the key is unknown.
+func (e *encoder) write(it *journal.Item) made {
+	in, err := event.DecodeIntent(it.Intent)
+	if it.IntentLost || err != nil || len(in.Addresses) == 0 {
+		reason := "the intent is damaged"
+		if err != nil && !it.IntentLost {
+			reason = "the intent cannot be decoded: " + err.Error()
+		} else if !it.IntentLost {
+			reason = "the intent has no migration"
+		}
+		return made{records: []*kgo.Record{e.loss(it, event.Seq(it.Seq), reason)}, lost: true}
+	}
+	w := event.Write{V: event.WriteVersion, Ship: uint64(it.Ship), Intent: in, Result: result(it),
+		ID: event.WriteID{Replica: e.replica, Epoch: event.Epoch(it.Epoch), Seq: event.Seq(it.Seq)}}
+	m := made{addresses: addresses(in.Addresses, w.Result.Keys), unknown: w.Result.Outcome == event.Unknown}
+	for _, a := range m.addresses {
+		w.Address = a
+		b := event.Encode(&w)
+		if len(b) > maxValue && len(w.Intent.Body) > 0 {
+			w.Intent.Body, m.cut = nil, true
+			b = event.Encode(&w)
+		}
+		if a.Key != "" {
+			m.records = append(m.records, e.record(event.Partition(a.Key, e.partitions), string(a.Key), b))
+			continue
+		}
+		for p := range e.partitions {
+			m.records = append(m.records, e.record(p, "", b))
+		}
+	}
+	return m
+}
+
+func (e *encoder) record(p int32, key string, value []byte) *kgo.Record {
+	return kafka.Record(e.topics.Writes(), p, event.KindWrite, key, value)
+}
+
+// result is the outcome as recorded, or unknown where there is none.
+func result(it *journal.Item) event.Result {
+	if !it.Recovered && !it.Bare {
+		if r, err := event.DecodeResult(it.Outcome); err == nil {
+			return r
+		}
+		return event.Result{Outcome: event.Unknown, Reason: "outcome cannot be decoded", End: it.Completed}
+	}
+	reason := "no outcome: the proxy ended"
+	if it.Bare {
+		reason = "no outcome: the journal had no room for it"
+	}
+	return event.Result{Outcome: event.Unknown, Reason: reason, End: it.Completed}
+}
+
+// addresses are those of the intent and those that only the answer told, each once, one of them primary. A key that
+// the answer told replaces "not known" of its migration.
+func addresses(intent, told []event.Address) []event.Address {
+	out := make([]event.Address, 0, len(intent)+len(told))
+	add := func(a event.Address) {
+		for i, o := range out {
+			if o.Migration == a.Migration && (o.Key == a.Key || o.Key == "") {
+				out[i].Key = a.Key
+				out[i].Primary = o.Primary || a.Primary
+				return
+			}
+		}
+		out = append(out, a)
+	}
+	for _, a := range intent {
+		if a.Key != "" || !slices.ContainsFunc(out, func(o event.Address) bool { return o.Migration == a.Migration }) {
+			add(a)
+		}
+	}
+	for _, a := range told {
+		if a.Key != "" {
+			add(a)
+		}
+	}
+	primary := false
+	for i := range out {
+		out[i].Primary = out[i].Primary && !primary
+		primary = primary || out[i].Primary
+	}
+	if !primary {
+		out[0].Primary = true
+	}
+	return out
+}
+
+// gap makes the record of a gap mark.
+func (e *encoder) gap(it *journal.Item) *kgo.Record {
+	g := &it.Gap
+	return e.gapRecord(event.Gap{Epoch: event.Epoch(it.Epoch), Migration: event.Migration(g.Migration), From: event.Seq(g.From),
+		Ship: uint64(it.Ship), At: g.At, Count: g.Count, AtLeast: g.AtLeast, Closed: g.Closed, Reason: "the journal took nothing"})
+}
+
+// loss makes a gap of any migration: at least one write that was recorded cannot be read.
+func (e *encoder) loss(it *journal.Item, from event.Seq, reason string) *kgo.Record {
+	at := it.Started
+	if at.IsZero() {
+		at = time.Now()
+	}
+	return e.gapRecord(event.Gap{Epoch: event.Epoch(it.Epoch), From: from, Ship: uint64(it.Ship), At: at, Count: 1, AtLeast: true, Closed: true, Reason: reason})
+}
+
+func (e *encoder) gapRecord(g event.Gap) *kgo.Record {
+	g.V, g.Replica = event.AccountVersion, e.replica
+	key := string(e.replica) + "." + strconv.FormatUint(uint64(g.Epoch), 10) + ".gap." + string(g.Migration) + "." + strconv.FormatUint(uint64(g.From), 10)
+	return kafka.Record(e.topics.Account(), 0, event.KindGap, key, event.Encode(&g))
+}
+
+func (e *encoder) account(a event.Account) *kgo.Record {
+	a.V, a.Replica = event.AccountVersion, e.replica
+	key := string(e.replica) + "." + strconv.FormatUint(uint64(a.Epoch), 10)
+	return kafka.Record(e.topics.Account(), 0, event.KindAccount, key, event.Encode(&a))
+}
+
+// unsettled is an unknown write of a process that ended.
+type unsettled struct {
+	event.InFlight
+}
+
+// marks makes the record of a mark for each partition that is wanted.
+func (e *encoder) marks(m *journal.Mark, old []unsettled, ended bool, want func(p int32) bool) []*kgo.Record {
+	lists := make(map[int32][]event.InFlight)
+	var everywhere []event.InFlight
+	list := func(f event.InFlight) {
+		if len(f.Addresses) == 0 || slices.ContainsFunc(f.Addresses, func(a event.Address) bool { return a.Key == "" }) {
+			everywhere = append(everywhere, f)
+			return
+		}
+		var done []int32
+		for _, a := range f.Addresses {
+			if p := event.Partition(a.Key, e.partitions); !slices.Contains(done, p) {
+				done = append(done, p)
+				lists[p] = append(lists[p], f)
+			}
+		}
+	}
+	for _, u := range old {
+		if m.Clock.Before(u.Until) {
+			list(u.InFlight)
+		}
+	}
+	for _, f := range m.InFlight {
+		as, _ := f.Key.([]event.Address)
+		list(event.InFlight{Seq: event.Seq(f.Seq), Addresses: as, Start: f.Start})
+	}
+	var out []*kgo.Record
+	for p := range e.partitions {
+		if !want(p) {
+			continue
+		}
+		mark := event.ReplicaMark{V: event.MarkVersion, Replica: e.replica, Epoch: event.Epoch(m.Epoch), Seq: event.Seq(m.Seq), Clock: m.Clock,
+			InFlight: slices.Concat(everywhere, lists[p]), Ended: ended}
+		out = append(out, kafka.Record(e.topics.Writes(), p, event.KindReplicaMark, "", event.Encode(&mark)))
+	}
+	return out
+}
