@@ -87,3 +87,19 @@ func (c *Change) version() int { return c.V }
 
 // DecodeChange reads the JSON form.
 func DecodeChange(b []byte) (*Change, error) { return decode[Change](b, KindChange, ChangeVersion) }
+
+// Text is a column's value as text, for keys and templates; false for nil.
+func Text(v any) (string, bool) {
+	switch x := v.(type) {
+	case string:
+		return x, true
+	case json.Number:
+		return string(x), true
+	case bool:
+		if x {
+			return "1", true
+		}
+		return "0", true
+	}
+	return "", false
+}

@@ -66,7 +66,7 @@ type Document struct {
 	// belong to one ordering key, so that one partition alone writes it.
 	Key string `yaml:"key"`
 	// Types are the event types that change it. Empty: all of `on`.
-	Types []string `yaml:"types"`
+	Types []string `yaml:"on"`
 	SQL   string   `yaml:"sql"` // path of a file; see the package comment
 }
 

@@ -45,7 +45,7 @@ func (f *File) defaults() {
 	set(&p.Journal.Dir, "journal")
 	set(&p.Journal.Quota, 20<<30)
 	set(&p.Journal.Ack, "journal")
-	f.Kafka = f.Kafka.WithDefaults()
+	f.Kafka, f.Settle = f.Kafka.WithDefaults(), f.Settle.WithDefaults()
 	for name, u := range f.Upstreams {
 		set(&u.MaxConnections, 512)
 		set(&u.MaxExecution, 30*time.Second)
@@ -95,6 +95,7 @@ func (f *File) check(d *decoder) {
 	}
 	f.checkProxy(d)
 	f.checkUpstreams(d)
+	each(f.Settle.Validate(), func(err error) { d.failBelow("settle", err) })
 	if len(f.Migrations) > 0 {
 		each(f.Kafka.Validate(), func(err error) { d.failPath("kafka", "", "%v", err) })
 	}
@@ -334,8 +335,8 @@ func (f *File) checkReadModel(d *decoder, path string, rm *ReadModel) {
 	if rm.Schema != "" {
 		exists(path+".schema", rm.Schema)
 	}
-	for t, file := range rm.On {
-		exists(path+".on."+t, file)
+	for t, h := range rm.On {
+		exists(path+".on."+t, h.SQL)
 	}
 	for n, doc := range rm.Documents {
 		exists(path+".documents."+n+".sql", doc.SQL)

@@ -108,7 +108,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	if t, ok := v.Addr().Interface().(textValue); ok {
+	if t, ok := v.Addr().Interface().(textValue); ok && !(n.Kind == yaml.MappingNode && v.Kind() == reflect.Struct) {
 		if s, ok := d.scalar(n, path, "text"); ok {
 			if err := t.UnmarshalText([]byte(s)); err != nil {
 				d.fail(n, path, "", "%v", err)

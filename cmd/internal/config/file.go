@@ -7,6 +7,8 @@ import (
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
 	"banyan/proxy/route"
+	"banyan/shadow/project"
+	"banyan/shadow/settle"
 	"banyan/shadow/translate"
 )
 
@@ -18,6 +20,7 @@ type File struct {
 	Kafka      kafka.Config                  `yaml:"kafka"`
 	Ledger     Ledger                        `yaml:"ledger"`
 	LegacyDB   LegacyDB                      `yaml:"legacy_db"`
+	Settle     settle.Config                 `yaml:"settle"`
 	Contracts  string                        `yaml:"contracts"` // directory of JSON Schemas, relative to this file
 	Routes     []PlainRoute                  `yaml:"routes"`
 	Migrations map[event.Migration]Migration `yaml:"migrations"`
@@ -35,6 +38,15 @@ type Proxy struct {
 	Limits         Limits   `yaml:"limits"`
 	Journal        Journal  `yaml:"journal"`
 	Redact         []string `yaml:"redact"` // "form.pass*", "json.token": masked beside the defaults before the journal
+	// HashKey makes session hashes useless to others; the same for all proxies. Default: a file made at the first start.
+	HashKey  string   `yaml:"hash_key"`
+	Sessions Sessions `yaml:"sessions"`
+}
+
+// Sessions tells where legacy keeps the session, and how it names the player.
+type Sessions struct {
+	Cookie string `yaml:"cookie"` // e.g. PHPSESSID
+	Player string `yaml:"player"` // a cookie that legacy sets together with it at login; believed only from legacy's answer
 }
 
 // Limits bound what a client may ask of the proxy. Zero values are the defaults.
@@ -71,8 +83,9 @@ type Ledger struct {
 
 // LegacyDB is legacy's own database: one of the two.
 type LegacyDB struct {
-	MySQL     string    `yaml:"mysql"`    // user:password@tcp(host:3306)/game
-	Postgres  string    `yaml:"postgres"` // postgres://…
+	MySQL     string    `yaml:"mysql"`     // user:password@tcp(host:3306)/game
+	Postgres  string    `yaml:"postgres"`  // postgres://…
+	Annotated bool      `yaml:"annotated"` // every SQL statement of a request carries the write's id: what carries none is nobody's
 	Changelog Changelog `yaml:"changelog"`
 }
 
@@ -128,18 +141,12 @@ type Read struct {
 
 // ReadModel is where a migration's projection lives, and how events are applied.
 type ReadModel struct {
-	Postgres  string              `yaml:"postgres"`
-	Redis     string              `yaml:"redis"`     // redis://host:6379/0; none: PostgreSQL alone
-	Schema    string              `yaml:"schema"`    // file with the DDL of the squad's tables
-	On        map[string]string   `yaml:"on"`        // "game.unit.moved@2": file with the SQL that applies it
-	Documents map[string]Document `yaml:"documents"` // Redis documents by name
-}
-
-// Document is one kind of Redis document.
-type Document struct {
-	Key string   `yaml:"key"`
-	SQL string   `yaml:"sql"`
-	On  []string `yaml:"on"` // event types that touch it
+	Postgres  string                      `yaml:"postgres"`
+	Redis     string                      `yaml:"redis"`     // redis://host:6379/0; none: PostgreSQL alone
+	Schema    string                      `yaml:"schema"`    // file with the DDL of the squad's tables
+	On        map[string]project.Handler  `yaml:"on"`        // "game.unit.moved@2": file with the SQL that applies it
+	Documents map[string]project.Document `yaml:"documents"` // Redis documents by name
+	Batch     int                         `yaml:"batch"`     // events of one transaction at most; default 5000
 }
 
 // State is a comparison of rows: two queries with the same columns, the first being the entity's id.

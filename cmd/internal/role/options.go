@@ -1,0 +1,45 @@
+package role
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"banyan/proxy"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Options are what a process gives to its roles.
+type Options struct {
+	Log      *slog.Logger
+	Tracer   trace.Tracer   // nil: no spans
+	Observer proxy.Observer // nil: no request metrics
+	Build    string         // version of this binary, part of the fingerprint
+}
+
+// keep runs start until it succeeds or ctx ends, and says once per change what it waits for.
+func keep(ctx context.Context, log *slog.Logger, what string, start func(context.Context) error) bool {
+	last := ""
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 3*time.Second) {
+		err := start(ctx)
+		if err == nil {
+			if last != "" {
+				log.Info(what + ": there now")
+			}
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		if msg := err.Error(); msg != last {
+			log.Warn(what+": not there yet; trying on, legacy keeps serving", "error", err)
+			last = msg
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
+}

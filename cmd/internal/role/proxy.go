@@ -1,0 +1,333 @@
+package role
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"banyan/cmd/internal/config"
+	"banyan/legacyadapter/php"
+	"banyan/proxy"
+	"banyan/proxy/control"
+	"banyan/proxy/event"
+	"banyan/proxy/expr"
+	"banyan/proxy/journal"
+	"banyan/proxy/kafka"
+	"banyan/proxy/migrate"
+	"banyan/proxy/mirror"
+	"banyan/proxy/pairs"
+	"banyan/proxy/pending"
+	"banyan/proxy/redact"
+	"banyan/proxy/route"
+	"banyan/proxy/session"
+	"banyan/proxy/stage"
+	"banyan/proxy/upstream"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Proxy is the request path of one process.
+type Proxy struct {
+	f   *config.File
+	o   Options
+	Srv *proxy.Server
+	ln  net.Listener
+
+	Handler  *migrate.Handler
+	Journal  *journal.Journal
+	Mirror   *mirror.Mirror
+	Follower *control.Follower
+	Beacon   *control.Beacon
+	Tracker  *pending.Tracker
+	Pairs    *pairs.Pairs
+
+	pools    map[string]*upstream.Pool
+	producer *kgo.Client // of pairs and tallies
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	served   chan error
+}
+
+// StartProxy opens the port and serves; everything else comes up behind it.
+func StartProxy(ctx context.Context, f *config.File, o Options) (*Proxy, error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p := &Proxy{f: f, o: o, pools: map[string]*upstream.Pool{}, cancel: cancel, served: make(chan error, 1)}
+	if err := p.start(ctx); err != nil {
+		p.closeAll()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Proxy) start(ctx context.Context) error {
+	if err := p.openPools(); err != nil {
+		return err
+	}
+	if len(p.f.Migrations) > 0 {
+		if err := p.openRecording(ctx); err != nil {
+			return err
+		}
+	}
+	h, err := p.handler()
+	if err != nil {
+		return err
+	}
+	p.Handler = h
+	cfg := proxy.Config{MaxHead: int(p.f.Proxy.Limits.Head), MaxBody: int64(p.f.Proxy.Limits.Body), MaxConns: p.f.Proxy.Limits.Connections,
+		HeaderTimeout: p.f.Proxy.Limits.HeaderTimeout, IdleTimeout: p.f.Proxy.Limits.IdleTimeout}
+	for _, c := range p.f.Proxy.TrustedProxies {
+		prefix, err := netip.ParsePrefix(c)
+		if err != nil {
+			return fmt.Errorf("proxy.trusted_proxies: %w", err)
+		}
+		cfg.TrustedProxies = append(cfg.TrustedProxies, prefix)
+	}
+	if p.Srv, err = proxy.NewServer(cfg, h, p.o.Observer, p.o.Log); err != nil {
+		return err
+	}
+	if p.ln, err = proxy.Listen(p.f.Proxy.Listen); err != nil {
+		return err
+	}
+	p.wg.Go(func() { p.served <- p.Srv.Serve(p.ln) })
+	if len(p.f.Migrations) > 0 {
+		p.startRecording(ctx)
+	}
+	return nil
+}
+
+// Addr is where the proxy listens.
+func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
+
+func (p *Proxy) openPools() error {
+	for name, u := range p.f.Upstreams {
+		pool, err := upstream.New(upstream.Config{Name: name, URL: u.HTTP, MaxConns: u.MaxConnections, Timeouts: upstream.Timeouts{FirstByte: u.Timeout}})
+		if err != nil {
+			return fmt.Errorf("upstream %s: %w", name, err)
+		}
+		p.pools[name] = pool
+	}
+	return nil
+}
+
+// openRecording opens what writes and flips need, without connecting to anything.
+func (p *Proxy) openRecording(ctx context.Context) error {
+	c := p.f.Proxy
+	dir := p.f.Path(c.Journal.Dir)
+	var err error
+	p.Journal, err = journal.Open(journal.Config{Dir: dir, Quota: int64(c.Journal.Quota), MaxRecord: int(c.Limits.Inline) + 64<<10, Log: p.o.Log})
+	if err != nil {
+		return err
+	}
+	replica := event.Replica(c.Replica)
+	p.Mirror, err = mirror.New(mirror.Config{Journal: p.Journal, Replica: replica, Kafka: p.f.Kafka, MaxExecution: p.f.Upstreams["legacy"].MaxExecution, Log: p.o.Log})
+	if err != nil {
+		return err
+	}
+	p.Tracker = pending.New(p.f.Kafka.Partitions, p.o.Log)
+	p.Beacon, err = control.NewBeacon(p.f.Kafka, p.o.Log, replica, event.Epoch(p.Journal.Epoch()), c.Listen, p.states)
+	if err != nil {
+		return err
+	}
+	p.Follower, err = control.Follow(ctx, control.FollowerConfig{Kafka: p.f.Kafka, Log: p.o.Log, File: filepath.Join(dir, "stages.json"),
+		Obey: func(map[event.Migration]stage.State) { p.Beacon.Wake() }})
+	if err != nil {
+		return err
+	}
+	if p.producer, err = p.f.Kafka.Producer("banyan-pairs", kgo.MaxBufferedRecords(2000), kgo.MaxBufferedBytes(64<<20)); err != nil {
+		return err
+	}
+	sides := map[event.Migration]pairs.Sides{}
+	for name, m := range p.f.Migrations {
+		sides[name] = pairs.Sides{Legacy: p.f.Upstreams[m.Legacy].HTTP, Candidate: p.f.Upstreams[m.Candidate].HTTP}
+	}
+	p.Pairs = pairs.New(pairs.Config{Replica: replica, Epoch: event.Epoch(p.Journal.Epoch()), Fingerprint: p.f.Fingerprint(p.o.Build),
+		ClockError: p.f.Settle.MaxClockError, Model: p.Tracker, Sides: sides, Publish: p.publish})
+	return nil
+}
+
+// states is what the follower obeys; the follower may not be there yet while the beacon is being made.
+func (p *Proxy) states() map[event.Migration]stage.State {
+	if p.Follower == nil {
+		return nil
+	}
+	return p.Follower.States()
+}
+
+// publish hands a pair or tally to Kafka without waiting for it.
+func (p *Proxy) publish(k event.Kind, key event.OrderingKey, value []byte) bool {
+	ok := atomic.Bool{}
+	ok.Store(true)
+	r := kafka.Record(p.f.Kafka.Topics().Pairs(), event.Partition(key, p.f.Kafka.Partitions), k, string(key), value)
+	p.producer.TryProduce(context.Background(), r, func(_ *kgo.Record, err error) {
+		if err != nil {
+			ok.Store(false) // the buffer is full: known at once; later failures are a hole that the tally shows
+		}
+	})
+	return ok.Load()
+}
+
+func (p *Proxy) startRecording(ctx context.Context) {
+	_ = p.Mirror.Start(ctx) // Kafka need not be there
+	p.Beacon.Start(ctx)
+	p.Pairs.Start(ctx)
+	p.wg.Go(func() {
+		keep(ctx, p.o.Log, "kafka topics", func(ctx context.Context) error { return ensureTopics(ctx, p.f) })
+	})
+	p.wg.Go(func() {
+		keep(ctx, p.o.Log, "progress of read models", func(ctx context.Context) error { return p.Tracker.Start(ctx, p.f.Kafka) })
+	})
+}
+
+// ensureTopics creates what is missing, the event topics of every migration included.
+func ensureTopics(ctx context.Context, f *config.File) error {
+	cl, err := f.Kafka.Client("banyan-topics")
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	topics := f.Kafka.Base()
+	for _, m := range f.Names() {
+		topics = append(topics, kafka.Topic{Name: f.Kafka.Topics().Events(m, 1), Forever: true})
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return f.Kafka.EnsureTopics(ctx, cl, topics...)
+}
+
+// handler builds the table of routes and what each migration does with them.
+func (p *Proxy) handler() (*migrate.Handler, error) {
+	table, err := route.Compile(p.f.RouteList(), php.Params{}, php.Nginx{})
+	if err != nil {
+		return nil, err
+	}
+	key, err := p.hashKey()
+	if err != nil {
+		return nil, err
+	}
+	red, err := redact.New(p.f.Proxy.Redact, key)
+	if err != nil {
+		return nil, err
+	}
+	c := &migrate.Config{Table: table, Legacy: p.pools["legacy"], Upstreams: map[string]upstream.Upstream{}, Migrations: map[event.Migration]*migrate.Migration{},
+		Sessions: migrate.Sessions{Cookie: p.f.Proxy.Sessions.Cookie, Player: p.f.Proxy.Sessions.Player, Players: session.NewPlayers(100_000)},
+		Journal:  p.Journal, Replica: event.Replica(p.f.Proxy.Replica), Redact: red, Inline: int(p.f.Proxy.Limits.Inline), Tracer: p.o.Tracer, Log: p.o.Log}
+	if p.f.Proxy.Journal.Ack == "memory" {
+		c.Ack = journal.AckMemory
+	}
+	for _, r := range p.f.Routes {
+		c.Upstreams[r.Name] = p.pools[r.To]
+	}
+	if p.Follower != nil {
+		c.States, c.Leased, c.Model, c.Copies = p.Follower.State, p.Beacon.Leased, p.Tracker, p.Pairs
+	}
+	for _, name := range p.f.Names() {
+		if c.Migrations[name], err = p.migration(name, p.f.Migrations[name]); err != nil {
+			return nil, fmt.Errorf("migration %s: %w", name, err)
+		}
+	}
+	return migrate.New(c)
+}
+
+func (p *Proxy) migration(name event.Migration, m config.Migration) (*migrate.Migration, error) {
+	key, err := expr.ParseTemplate(m.OrderBy)
+	if err != nil {
+		return nil, err
+	}
+	out := &migrate.Migration{Name: name, Key: key, FailClosed: m.WhenFull == "fail_closed", Writes: map[string]*migrate.WriteRoute{}, Reads: map[string]*migrate.ReadRoute{}}
+	if pool, ok := p.pools[m.Candidate]; ok {
+		out.Candidate = pool
+	}
+	for _, w := range m.Writes {
+		applied, err := expr.CompileBool(w.Applied, config.AnswerEnv())
+		if err != nil {
+			return nil, err
+		}
+		out.Writes[w.Name] = &migrate.WriteRoute{Applied: applied, NeedBody: strings.Contains(w.Applied, "body") || strings.Contains(w.Applied, "json")}
+	}
+	for _, r := range m.Reads {
+		if r.CandidatePath == "" {
+			continue
+		}
+		target, err := expr.ParseTemplate(r.CandidatePath)
+		if err != nil {
+			return nil, err
+		}
+		out.Reads[r.Name] = &migrate.ReadRoute{CandidateTarget: target, Repeatable: r.Repeatable, Wait: r.Wait}
+	}
+	return out, nil
+}
+
+// hashKey is configured, or kept in a file of the journal's directory.
+func (p *Proxy) hashKey() ([]byte, error) {
+	if p.f.Proxy.HashKey != "" || p.Journal == nil {
+		return []byte(p.f.Proxy.HashKey), nil
+	}
+	file := filepath.Join(p.f.Path(p.f.Proxy.Journal.Dir), "hash.key")
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		var raw [32]byte
+		_, _ = rand.Read(raw[:]) // never fails
+		b = []byte(hex.EncodeToString(raw[:]))
+		err = os.WriteFile(file, b, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("proxy.hash_key: %w", err)
+	}
+	return b, nil
+}
+
+// Failed is told when the server ends by itself.
+func (p *Proxy) Failed() <-chan error { return p.served }
+
+// Stop drains: clients first, then the journal, then the mirror. What Kafka does not take in time stays in the journal
+// for the next start.
+func (p *Proxy) Stop(ctx context.Context) error {
+	err := p.Srv.Shutdown(ctx)
+	if p.Pairs != nil {
+		p.Pairs.Stop()
+	}
+	if p.Journal != nil {
+		err = errors.Join(err, p.Journal.Seal(ctx))
+		if e := p.Mirror.Drain(ctx); e != nil {
+			p.o.Log.Warn("not everything is in Kafka yet; the next start ships it", "error", e)
+		}
+	}
+	if p.Beacon != nil {
+		p.Beacon.Stop()
+	}
+	p.closeAll()
+	return err
+}
+
+func (p *Proxy) closeAll() {
+	p.cancel()
+	if p.Mirror != nil {
+		p.Mirror.Stop()
+	}
+	if p.Follower != nil {
+		p.Follower.Stop()
+	}
+	p.wg.Wait()
+	if p.producer != nil {
+		p.producer.Close()
+	}
+	if p.Journal != nil {
+		for _, g := range p.Journal.Adopted() {
+			_ = g.Close() // shipped by the mirror, or left to the next start
+		}
+		_ = p.Journal.Close()
+	}
+	for _, pool := range p.pools {
+		pool.Close()
+	}
+}
