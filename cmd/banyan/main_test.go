@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "banyan")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary = filepath.Join(dir, "banyan")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// banyan runs the binary to its end.
+func banyan(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// running is a proxy that listens.
+type running struct {
+	cmd    *exec.Cmd
+	addr   string
+	stderr *bufio.Scanner
+}
+
+func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	r := &running{cmd: exec.Command(binary, args...)}
+	stdout, err := r.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := r.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.cmd.Process.Kill(); r.cmd.Wait() })
+	r.stderr = bufio.NewScanner(stderr)
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		rest, _ := io.ReadAll(stderr)
+		t.Fatalf("no line that tells where it listens: %v\n%s", err, rest)
+	}
+	_, r.addr, _ = strings.Cut(line, "listens on http://")
+	r.addr, _, _ = strings.Cut(r.addr, " ")
+	return r
+}
+
+// awaitLog reads until a line of the log has the word.
+func (r *running) awaitLog(t *testing.T, word string) {
+	t.Helper()
+	for r.stderr.Scan() {
+		if strings.Contains(r.stderr.Text(), word) {
+			return
+		}
+	}
+	t.Fatalf("the log ended without %q", word)
+}
+
+func (r *running) wait(t *testing.T) int {
+	t.Helper()
+	io.Copy(io.Discard, readerOf(r.stderr))
+	r.cmd.Wait()
+	return r.cmd.ProcessState.ExitCode()
+}
+
+func readerOf(s *bufio.Scanner) io.Reader {
+	pr, pw := io.Pipe()
+	go func() { // ends with the process, which closes its stderr
+		for s.Scan() {
+			fmt.Fprintln(pw, s.Text())
+		}
+		pw.Close()
+	}()
+	return pr
+}
+
+// client sends requests on one connection until it is told that the connection closes, and gives their number.
+func client(addr string, told func(int)) (n int, err error) {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		return 0, err
+	}
+	defer nc.Close()
+	in := bufio.NewReader(nc)
+	for {
+		body := fmt.Sprintf("request %d", n)
+		fmt.Fprintf(nc, "POST /echo HTTP/1.1\r\nHost: game.test\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return n, fmt.Errorf("request %d: %w", n, err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 || string(got) != body {
+			return n, fmt.Errorf("request %d: %d %q: %v", n, resp.StatusCode, got, err)
+		}
+		n++
+		told(n)
+		if resp.Close {
+			return n, nil
+		}
+	}
+}
+
+func TestDrainFailsNoRequest(t *testing.T) {
+	release, arrived := make(chan struct{}), make(chan struct{})
+	legacy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(arrived)
+			<-release
+		}
+		io.Copy(w, r.Body)
+	}))
+	defer legacy.Close()
+	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", legacy.URL)
+
+	slow := make(chan error, 1)
+	go func() {
+		resp, err := http.Post("http://"+p.addr+"/slow", "text/plain", strings.NewReader("slow"))
+		if err == nil {
+			got, e := io.ReadAll(resp.Body)
+			if err = e; err == nil && string(got) != "slow" {
+				err = fmt.Errorf("%d %q", resp.StatusCode, got)
+			}
+		}
+		slow <- err
+	}()
+	<-arrived
+	var wg, warm sync.WaitGroup
+	const clients = 8
+	warm.Add(clients)
+	errs := make([]error, clients)
+	for i := range clients {
+		wg.Go(func() {
+			_, errs[i] = client(p.addr, func(n int) {
+				if n == 20 {
+					warm.Done()
+				}
+			})
+		})
+	}
+	warm.Wait()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitLog(t, "draining")
+	wg.Wait()
+	close(release)
+	if err := <-slow; err != nil {
+		t.Errorf("the request that was under way: %v", err)
+	}
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("client %d: %v", i, err)
+		}
+	}
+	if status := p.wait(t); status != 0 {
+		t.Errorf("exit status %d, want 0", status)
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	arrived := make(chan struct{})
+	end := make(chan struct{})
+	legacy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(arrived)
+		<-end
+	}))
+	defer legacy.Close()
+	defer close(end)
+	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", legacy.URL)
+	nc, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(nc, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-arrived
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.awaitLog(t, "draining")
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if status := p.wait(t); status != 128+int(syscall.SIGTERM) {
+		t.Fatalf("exit status %d; want an end by the second signal", status)
+	}
+}
+
+func TestLegacyDownIsAWarning(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", "http://"+addr)
+	p.awaitLog(t, "legacy does not answer")
+	resp, err := http.Get("http://" + p.addr)
+	if err != nil || resp.StatusCode != 502 {
+		t.Fatalf("%v %v; want 502", resp, err)
+	}
+	resp.Body.Close()
+}
+
+func TestUsageErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"unknown command": {[]string{"prox"}, "did you mean `banyan proxy`?"},
+		"unknown flag":    {[]string{"proxy", "--lisen", ":1"}, "unknown flag: --lisen"},
+		"no legacy":       {[]string{"proxy", "--listen", ":0"}, "where is legacy?"},
+		"no listen":       {[]string{"proxy", "--legacy", "http://127.0.0.1:1"}, "where to listen?"},
+		"bad legacy":      {[]string{"proxy", "--listen", ":0", "--legacy", "127.0.0.1:80"}, "http://host:port"},
+		"legacy's path":   {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80/game"}, "has a path"},
+		"bad range":       {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--trusted-proxy", "nginx"}, "10.0.0.0/8"},
+		"bad level":       {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--log-level", "loud"}, "debug, info, warn or error"},
+		"bad address":     {[]string{"proxy", "--listen", "nowhere", "--legacy", "http://127.0.0.1:80"}, "host:port"},
+		"too many words":  {[]string{"proxy", "now"}, "banyan proxy"},
+		"bad output":      {[]string{"version", "-o", "xml"}, "text or json"},
+		"help of nothing": {[]string{"help", "nothing"}, "`banyan --help` lists them"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, stdout, stderr := banyan(t, c.args...)
+			if status != 2 || stdout != "" || !strings.Contains(stderr, c.want) {
+				t.Fatalf("status %d, stdout %q, stderr %q; want 2, nothing, and %q", status, stdout, stderr, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"banyan/cmd/internal/telemetry"
+	"banyan/proxy"
+	"banyan/proxy/upstream"
+
+	"github.com/spf13/cobra"
+)
+
+// passthrough is the proxy of somebody who has configured nothing.
+type passthrough struct {
+	listen, legacy string
+	trusted        []string
+	drain          time.Duration
+	level          string
+}
+
+func (a *app) logFlags(c *cobra.Command, level *string) {
+	c.Flags().StringVar(level, "log-level", "info", "debug, info, warn or error")
+}
+
+func (a *app) log(level string) (*slog.Logger, error) {
+	l, err := telemetry.ParseLevel(level)
+	if err != nil {
+		return nil, usage("--%w", err)
+	}
+	return telemetry.NewLog(a.stderr, l), nil
+}
+
+// ranges reads --trusted-proxy; a single address is a range of one.
+func (p *passthrough) ranges() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range p.trusted {
+		r, err := netip.ParsePrefix(s)
+		if addr, e := netip.ParseAddr(s); e == nil {
+			r, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return nil, usage("--trusted-proxy %q: want an address range such as 10.0.0.0/8", s)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (p *passthrough) check() (proxy.Config, upstream.Config, error) {
+	switch {
+	case p.legacy == "":
+		return proxy.Config{}, upstream.Config{}, usage("where is legacy? For example: banyan proxy --listen :8080 --legacy http://127.0.0.1:80")
+	case p.listen == "":
+		return proxy.Config{}, upstream.Config{}, usage("where to listen? For example: banyan proxy --listen :8080 --legacy %s", p.legacy)
+	case p.drain < 0:
+		return proxy.Config{}, upstream.Config{}, usage("--drain %v: want 0 or more", p.drain)
+	}
+	trusted, err := p.ranges()
+	if err != nil {
+		return proxy.Config{}, upstream.Config{}, err
+	}
+	u := upstream.Config{Name: "legacy", URL: p.legacy}
+	if err := u.Validate(); err != nil {
+		return proxy.Config{}, upstream.Config{}, usage("--legacy %s", strings.TrimPrefix(err.Error(), "url: "))
+	}
+	return proxy.Config{TrustedProxies: trusted}, u, nil
+}
+
+// passthrough serves until ctx ends, and then drains.
+func (a *app) passthrough(ctx context.Context, p passthrough) error {
+	cfg, up, err := p.check()
+	if err != nil {
+		return err
+	}
+	log, err := a.log(p.level)
+	if err != nil {
+		return err
+	}
+	pool, err := upstream.New(up)
+	if err != nil {
+		return usage("--legacy: %w", err)
+	}
+	defer pool.Close()
+	s, err := proxy.NewServer(cfg, &proxy.Passthrough{Upstream: pool, Options: proxy.ForwardOptions{Upgrade: true}}, nil, log)
+	if err != nil {
+		return err
+	}
+	l, err := proxy.Listen(p.listen)
+	if err != nil {
+		return usage("%w", err)
+	}
+	fmt.Fprintf(a.stdout, "banyan listens on %s and forwards everything to %s\n", url(l.Addr()), p.legacy)
+	if err := reachable(ctx, pool); err != nil {
+		log.Warn("legacy does not answer: clients get a 502 until it does", "error", err)
+	}
+	return serve(ctx, s, l, p.drain, log)
+}
+
+// serve runs a server until ctx ends, then drains it.
+func serve(ctx context.Context, s *proxy.Server, l net.Listener, drain time.Duration, log *slog.Logger) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.Serve(l) }() // ends with the listener, which Shutdown closes
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("draining: requests under way end, no others are taken", "connections", s.Stats().Conns, "at_most", drain)
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), drain, errors.New("the drain took too long; --drain bounds it"))
+	defer cancel()
+	err := s.Shutdown(ctx)
+	<-failed
+	if err != nil {
+		return no("%w", err)
+	}
+	log.Info("drained")
+	return nil
+}
+
+// reachable tries one connection.
+func reachable(ctx context.Context, u *upstream.Pool) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	c, err := u.Get(upstream.Timeouts{Dial: time.Second}, false)
+	if err != nil {
+		return err
+	}
+	c.Abort()
+	return nil
+}
+
+// url is an address as a person types it.
+func url(a net.Addr) string {
+	if a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
+	host, port, err := net.SplitHostPort(a.String())
+	if err == nil && net.ParseIP(host).IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
