@@ -75,7 +75,6 @@ type strictOrigin struct {
 	open       int // heads whose request has not ended yet
 	answer     []byte
 	rclose     bool
-	idle       chan struct{}
 }
 
 var errViolation = errors.New("violation")

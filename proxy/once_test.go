@@ -151,8 +151,7 @@ func TestNeverSentTwice(t *testing.T) {
 // A connection that the backend closed while it was idle is found before the request is written: no error, one send.
 func TestClosedIdleConnection(t *testing.T) {
 	closed := make(chan struct{}, 1)
-	var d *dying
-	d = &dying{sent: map[string]int{}}
+	d := &dying{sent: map[string]int{}}
 	var first sync.Once
 	d.origin = newOrigin(t, func(c net.Conn, r *bufio.Reader) {
 		first.Do(func() {
@@ -180,34 +179,45 @@ func TestClosedIdleConnection(t *testing.T) {
 	}
 }
 
-// A backend that speaks while nobody has asked loses that connection, and nobody gets its words.
+// A backend that speaks while nobody has asked loses that connection, and nobody gets its words; nor what stands behind
+// an answer.
 func TestUnaskedBytes(t *testing.T) {
-	spoke := make(chan struct{}, 1)
-	var n atomic.Int32
-	o := newOrigin(t, func(c net.Conn, r *bufio.Reader) {
-		mine := n.Add(1)
-		for {
-			if _, err := head(r); err != nil {
-				return
+	const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON"
+	for _, late := range []bool{false, true} {
+		speak, spoke := make(chan struct{}), make(chan struct{}, 1)
+		var n atomic.Int32
+		o := newOrigin(t, func(c net.Conn, r *bufio.Reader) {
+			first := n.Add(1) == 1
+			for {
+				if _, err := head(r); err != nil {
+					return
+				}
+				switch {
+				case !first:
+					io.WriteString(c, ok)
+				case late:
+					io.WriteString(c, ok)
+					<-speak
+					io.WriteString(c, poison)
+					spoke <- struct{}{}
+				default:
+					io.WriteString(c, ok+poison)
+				}
 			}
-			io.WriteString(c, ok)
-			if mine == 1 {
-				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON")
-				spoke <- struct{}{}
+		})
+		s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: pool(t, o)})
+		for i := range 3 {
+			if got := s.talk(t, "GET / HTTP/1.1\r\nHost: t\r\n\r\n"); !strings.HasSuffix(got, "hi") {
+				t.Errorf("late %v: %q", late, got)
+			}
+			if late && i == 0 {
+				close(speak)
+				within(t, spoke, "the unasked bytes")
 			}
 		}
-	})
-	s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: pool(t, o)})
-	for i := range 3 {
-		if got := s.talk(t, "GET / HTTP/1.1\r\nHost: t\r\n\r\n"); !strings.HasSuffix(got, "hi") {
-			t.Errorf("%q", got)
+		if o.accepted() != 2 {
+			t.Errorf("late %v: %d connections, want 2", late, o.accepted())
 		}
-		if i == 0 {
-			within(t, spoke, "the unasked bytes")
-		}
-	}
-	if o.accepted() != 2 {
-		t.Errorf("%d connections, want 2", o.accepted())
 	}
 }
 
