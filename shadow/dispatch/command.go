@@ -42,6 +42,9 @@ type Effect struct {
 type Reply struct {
 	// ReadTo is one more than the highest offset of the events that the command made; absent if it made none.
 	ReadTo int64 `json:"read_to,omitempty"`
+	// ByRows asks that the write's changes are told by rows: the service made nothing of it, because it does not know
+	// what the command speaks of. Before and during an import that is so.
+	ByRows bool `json:"by_rows,omitempty"`
 }
 
 // IdempotencyHeader carries [Command.ID].

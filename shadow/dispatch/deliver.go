@@ -35,7 +35,7 @@ type againError struct {
 func (e *againError) Error() string { return e.err.Error() }
 
 // deliver sends a command until the service has taken or refused it.
-func (w *worker) deliver(ctx context.Context, c *Command) error {
+func (w *worker) deliver(ctx context.Context, c *Command) (Reply, error) {
 	c.Partition = w.n
 	for try := 0; ; try++ {
 		c.ReadTo = w.readTo.Load()
@@ -43,11 +43,11 @@ func (w *worker) deliver(ctx context.Context, c *Command) error {
 		if err == nil {
 			w.acknowledged(reply.ReadTo)
 			w.d.stats.Delivered.Add(1)
-			return nil
+			return reply, nil
 		}
 		var again *againError
 		if ctx.Err() != nil || !errors.As(err, &again) {
-			return err
+			return reply, err
 		}
 		pause := min(max(50*time.Millisecond<<min(try, 20), again.after), w.d.cfg.RetryMax)
 		if try&(try-1) == 0 { // 0, 1, 2, 4, 8 …: a long outage does not fill the log
@@ -55,7 +55,7 @@ func (w *worker) deliver(ctx context.Context, c *Command) error {
 		}
 		w.d.stats.Retries.Add(1)
 		if err := sleep(ctx, pause); err != nil {
-			return err
+			return reply, err
 		}
 	}
 }

@@ -378,6 +378,18 @@ func TestABadRowParksTheKey(t *testing.T) {
 	}
 }
 
+// A service that knows nothing yet asks for rows.
+func TestTheServiceMayAskForRows(t *testing.T) {
+	b := newBench(t)
+	b.answer = func(c *dispatch.Command) (int, string) { return 200, `{"by_rows":true}` }
+	b.start()
+	b.settle(entry("match/1", []event.SettledChange{changed(1, 1, w(1)), changed(2, 1, event.WriteID{}), changed(3, 1, w(1))}, write(1, event.VerdictApplied, 1, 3)),
+		entry("match/1", []event.SettledChange{changed(4, 1, w(2))}, write(2, event.VerdictRejected, 4)), mark(4))
+	if got, want := b.topic(4), "adjusted@2 adjusted@1 adjusted@3 adjusted@4 mark4"; got != want {
+		t.Errorf("topic: %s\nwant:  %s", got, want)
+	}
+}
+
 // One key waits for its answer, another goes on beside it, the mark waits for both.
 func TestMarksComeAfterAllKeys(t *testing.T) {
 	b := newBench(t)

@@ -15,7 +15,8 @@
 //
 // Which of the two tells a change is decided once per write: a write is the service's if it is applied and all its effects
 // stand in one entry. If some of them were told by rows (the write came late, or was one of several that could have made a
-// change), all of them are, and the write is not delivered: its news would be told twice. Stats counts these.
+// change), all of them are, and the write is not delivered: its news would be told twice. A service that does not know yet
+// what a command speaks of may ask for rows, too ([Reply]). Stats counts these.
 //
 // It leaves to others: what a command means (the service), removing repeats and applying events (project), and letting a
 // parked key go on (a new generation).

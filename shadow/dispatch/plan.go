@@ -62,6 +62,19 @@ func planOf(rules *translate.Rules, e *event.Entry, generation int, told func(ev
 	return p, nil
 }
 
+// rowsOf are the events of one write's changes by rows.
+func rowsOf(rules *translate.Rules, e *event.Entry, id event.WriteID) ([]event.Event, error) {
+	rest := *e
+	rest.Writes, rest.Changes = nil, nil
+	for i := range e.Changes {
+		if x := &e.Changes[i]; x.Cause == event.Effect && x.Write == id {
+			rest.Changes = append(rest.Changes, *x)
+		}
+	}
+	res, err := rules.Translate(&rest)
+	return res.Events, err
+}
+
 // whole says that all effects of the write stand in this entry and none of its changes is unattributed.
 func whole(e *event.Entry, w *event.SettledWrite) bool {
 	here := map[event.Position]bool{}

@@ -125,16 +125,24 @@ func (w *worker) entry(ctx context.Context, x at) error {
 	w.d.stats.ByRows.Add(int64(p.byRows))
 	w.d.stats.Unmapped.Add(int64(p.unmapped))
 	for _, s := range p.steps {
-		if s.command == nil {
-			err = w.publish(ctx, s.events)
-		} else {
-			err = w.deliver(ctx, s.command)
+		if s.command != nil {
+			reply, err := w.deliver(ctx, s.command)
+			var refused *refusedError
+			if errors.As(err, &refused) {
+				return w.park(ctx, x, s.at, fmt.Errorf("command %s: %w", s.command.ID, err))
+			}
+			if err != nil {
+				return err
+			}
+			if !reply.ByRows || s.command.Verdict != event.VerdictApplied {
+				continue
+			}
+			w.d.stats.ByRows.Add(1)
+			if s.events, err = rowsOf(w.d.cfg.Rules, e, s.command.Write); err != nil {
+				return w.park(ctx, x, s.at, err)
+			}
 		}
-		var refused *refusedError
-		if errors.As(err, &refused) {
-			return w.park(ctx, x, s.at, fmt.Errorf("command %s: %w", s.command.ID, err))
-		}
-		if err != nil {
+		if err := w.publish(ctx, s.events); err != nil {
 			return err
 		}
 	}
@@ -142,6 +150,9 @@ func (w *worker) entry(ctx context.Context, x at) error {
 }
 
 func (w *worker) publish(ctx context.Context, events []event.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
 	rs := make([]*kgo.Record, len(events))
 	for i := range events {
 		rs[i] = kafka.EventRecord(w.d.topic(), w.n, &events[i])
