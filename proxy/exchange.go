@@ -40,6 +40,8 @@ type Exchange struct {
 	inbox   upstream.Inbox
 	message upstream.Message
 	obs     Observation
+	opts    ForwardOptions // of the Forward under way; here, so that calling back costs no allocation
+	res     Result         // likewise
 
 	in   []byte // the client's bytes: in[:n] were read, in[:r] used
 	r, n int
@@ -103,6 +105,7 @@ func (x *Exchange) shrink() {
 		x.inbox.Buf = nil
 	}
 	x.Slot, x.err, x.body = nil, nil, nil
+	x.opts, x.message, x.obs = ForwardOptions{}, upstream.Message{}, Observation{}
 }
 
 // begin prepares for the request whose first bytes are in in[:n].

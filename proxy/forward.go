@@ -63,8 +63,9 @@ type Result struct {
 // had begun (then the connection will be closed, so that the cut is seen); if not, Fail, Reply or another Forward may
 // follow. A client that left is an error only if it kept the answer from being read to its end.
 func (x *Exchange) Forward(u upstream.Upstream, o ForwardOptions) (Result, error) {
-	var res Result
-	err := x.forward(u, &o, &res)
+	x.opts, x.res = o, Result{}
+	res := &x.res
+	err := x.forward(u, &x.opts, res)
 	res.ClientGone = x.clientGone
 	if err != nil {
 		x.err = err
@@ -74,7 +75,7 @@ func (x *Exchange) Forward(u upstream.Upstream, o ForwardOptions) (Result, error
 	} else {
 		x.err = nil
 	}
-	return res, err
+	return *res, err
 }
 
 func (x *Exchange) forward(u upstream.Upstream, o *ForwardOptions, res *Result) error {
