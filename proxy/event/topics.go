@@ -31,7 +31,7 @@ type Header struct {
 	Value []byte
 }
 
-// Topics names the topics of one installation. P is the prefix, 1 to 64 of [a-z0-9.-].
+// Topics names the topics of one installation. P is the prefix, 1 to 64 of [a-z0-9._-].
 type Topics struct{ P string }
 
 // Writes is where proxies publish write records and their marks.

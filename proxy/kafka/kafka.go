@@ -79,8 +79,8 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("brokers: %q: want host:port", b))
 		}
 	}
-	if len(c.Prefix) == 0 || len(c.Prefix) > 64 || strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
-		errs = append(errs, fmt.Errorf("prefix: %q: want 1 to 64 of a-z, 0-9, '.' and '-'", c.Prefix))
+	if len(c.Prefix) == 0 || len(c.Prefix) > 64 || strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
+		errs = append(errs, fmt.Errorf("prefix: %q: want 1 to 64 of a-z, 0-9, '.', '_' and '-'", c.Prefix))
 	}
 	if c.Partitions < 1 || c.Partitions > 1000 {
 		errs = append(errs, fmt.Errorf("partitions: %d: want 1 to 1000; it can never change", c.Partitions))

@@ -38,17 +38,7 @@ func (e Errors) Detail() string {
 }
 
 // Load reads and checks a file. The error is an [Errors], or says why the file cannot be read.
-func Load(name string) (*File, error) {
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	f, err := Parse(name, b, os.LookupEnv)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
+func Load(name string) (*File, error) { return LoadWith(name, os.LookupEnv) }
 
 // Parse is [Load] of bytes. name is used in messages, and its directory for relative paths.
 func Parse(name string, b []byte, getenv func(string) (string, bool)) (*File, error) {
@@ -112,4 +102,13 @@ func each(err error, do func(error)) {
 		return
 	}
 	do(err)
+}
+
+// LoadWith is [Load] with another environment.
+func LoadWith(name string, getenv func(string) (string, bool)) (*File, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return Parse(name, b, getenv)
 }

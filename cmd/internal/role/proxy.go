@@ -180,11 +180,10 @@ func (p *Proxy) startRecording(ctx context.Context) {
 	_ = p.Mirror.Start(ctx) // Kafka need not be there
 	p.Beacon.Start(ctx)
 	p.Pairs.Start(ctx)
-	p.wg.Go(func() {
-		keep(ctx, p.o.Log, "kafka topics", func(ctx context.Context) error { return ensureTopics(ctx, p.f) })
-	})
-	p.wg.Go(func() {
-		keep(ctx, p.o.Log, "progress of read models", func(ctx context.Context) error { return p.Tracker.Start(ctx, p.f.Kafka) })
+	p.wg.Go(func() { // a consumer of a topic that is not there yet may look for it only minutes later
+		if keep(ctx, p.o.Log, "kafka topics", func(ctx context.Context) error { return ensureTopics(ctx, p.f) }) {
+			keep(ctx, p.o.Log, "progress of read models", func(ctx context.Context) error { return p.Tracker.Start(ctx, p.f.Kafka) })
+		}
 	})
 }
 

@@ -33,6 +33,7 @@ type Shadow struct {
 	mu     sync.Mutex // guards Ledger, which comes up in the background
 	ledger *ledger.Ledger
 
+	topics chan struct{} // closed once all topics are there
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	stops  []func() // in order of start
@@ -50,7 +51,7 @@ type Model struct {
 // down is waited for.
 func StartShadow(ctx context.Context, f *config.File, o Options) (*Shadow, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Shadow{f: f, o: o, cancel: cancel, Models: map[event.Migration]*Model{}}
+	s := &Shadow{f: f, o: o, cancel: cancel, topics: make(chan struct{}), Models: map[event.Migration]*Model{}}
 	if err := s.start(ctx); err != nil {
 		s.Stop()
 		return nil, err
@@ -62,6 +63,11 @@ func (s *Shadow) start(ctx context.Context) error {
 	if len(s.f.Migrations) == 0 {
 		return errors.New("no migrations are declared: there is nothing to shadow")
 	}
+	s.wg.Go(func() {
+		if keep(ctx, s.o.Log, "kafka topics", func(ctx context.Context) error { return ensureTopics(ctx, s.f) }) {
+			close(s.topics)
+		}
+	})
 	var err error
 	if s.Contracts, err = loadContracts(s.f); err != nil {
 		return err
@@ -90,9 +96,14 @@ func loadContracts(f *config.File) (*contract.Registry, error) {
 	return contract.Load(os.DirFS(f.Path(f.Contracts)))
 }
 
-// later starts a part once what it needs is there, and remembers how to stop it.
+// later starts a part once the topics and what it needs are there, and remembers how to stop it.
 func (s *Shadow) later(ctx context.Context, what string, start func(context.Context) error, stop func()) {
 	s.wg.Go(func() {
+		select {
+		case <-s.topics:
+		case <-ctx.Done():
+			return
+		}
 		if keep(ctx, s.o.Log, what, start) {
 			s.onStop(stop)
 		}
@@ -163,7 +174,9 @@ func (s *Shadow) startChangelog(ctx context.Context) error {
 		return err
 	}
 	s.wg.Go(func() {
-		if !keep(ctx, s.o.Log, "kafka topics", func(ctx context.Context) error { return ensureTopics(ctx, s.f) }) {
+		select {
+		case <-s.topics:
+		case <-ctx.Done():
 			return
 		}
 		if err := s.Publisher.Run(ctx); err != nil && ctx.Err() == nil {
