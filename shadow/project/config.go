@@ -54,10 +54,13 @@ type Handler struct {
 	Fold string `yaml:"fold"`
 }
 
-// UnmarshalText takes the short form.
-func (h *Handler) UnmarshalText(b []byte) error {
-	*h = Handler{SQL: string(b)}
-	return nil
+// UnmarshalYAML takes the short form too.
+func (h *Handler) UnmarshalYAML(unmarshal func(any) error) error {
+	if unmarshal(&h.SQL) == nil {
+		return nil
+	}
+	type long Handler
+	return unmarshal((*long)(h))
 }
 
 // Document is a JSON value in Redis that follows the tables.

@@ -382,7 +382,11 @@ func TestOtherErrorsAreRetriedForEver(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- w.Handle(t.Context(), b.topic) }()
 	for p.stats.Retries.Load() < 2 {
-		time.Sleep(5 * time.Millisecond) // retries are counted by time, not by a signal
+		select {
+		case err := <-done:
+			t.Fatal("given up", err, w.parked)
+		case <-time.After(5 * time.Millisecond): // retries are counted by time, not by a signal
+		}
 	}
 	b.exec("alter table banyan_units_g1.gone rename to units")
 	if err := <-done; err != nil {
@@ -503,6 +507,7 @@ func TestCrashInAHoldRepeatsNothing(t *testing.T) {
 	p, w := b.open()
 	b.imported(7, 1)
 	b.imported(8, 2)
+	b.put(nil, "", "match/9", []byte("?"))
 	b.handle(w, 100)
 	result := make(chan error, 1)
 	go func() {
@@ -515,6 +520,7 @@ func TestCrashInAHoldRepeatsNothing(t *testing.T) {
 	}
 	b.moved(8, 2, 50, 20)
 	b.moved(7, 1, 10, 10)
+	b.moved(9, 3, 10, 11) // waits for its parked key, and is counted once
 	b.handle(w, 100)
 	_, young := b.open()
 	w.Close(t.Context())
@@ -523,6 +529,9 @@ func TestCrashInAHoldRepeatsNothing(t *testing.T) {
 	}
 	b.handle(young, 100)
 	b.want("1: province 10 hp 100 moves 1\n2: province 50 hp 100 moves 1\n")
+	if k := young.parked["match/9"]; k == nil || k.Waiting != 2 {
+		t.Fatalf("%+v", k)
+	}
 }
 
 func TestHoldRefusesThePastAndRunsOut(t *testing.T) {
@@ -609,4 +618,23 @@ func TestReadersOfRedisNeverSeeMoreThanApplied(t *testing.T) {
 	if err := <-read; err != nil {
 		t.Fatal(err)
 	}
+}
+
+func FuzzUnderstand(f *testing.F) {
+	e := event.Event{ID: "1", Type: "unit.moved", Version: 1, Subject: "unit/1", Key: "match/7", Data: json.RawMessage(`{"unit":1,"to":2}`)}
+	f.Add("match/7", "", "unit.moved", "1", []byte(e.Data))
+	f.Add("", string(event.KindSettledMark), "", "", []byte(`{"v":1}`))
+	p, err := New(config(f), nil, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, key, kind, typ, version string, data []byte) {
+		hs := []event.Header{{Key: "ce_id", Value: []byte("1")}, {Key: "ce_type", Value: []byte(typ)}, {Key: "ce_subject", Value: []byte("unit/1")}, {Key: "ce_schemaversion", Value: []byte(version)}}
+		it := p.understand(&stream.Record{Kind: event.Kind(kind), Headers: hs, Key: []byte(key), Value: data})
+		if it.ev != nil && it.poison == nil {
+			if b := rows([]*event.Event{it.ev}); !json.Valid(b) {
+				t.Fatalf("%q", b)
+			}
+		}
+	})
 }
