@@ -25,7 +25,7 @@ type conn struct {
 	readErr   error
 	readBy    upstream.Deadline
 	writeBy   upstream.Deadline
-	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not
+	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not, or woken
 	peer      netip.AddrPort
 	secure    bool
 	trusted   bool
@@ -105,12 +105,21 @@ func (c *conn) next() bool {
 	c.idleSince.Store(now)
 	c.readBy.Extend(c.nc.SetReadDeadline, now, c.srv.cfg.IdleTimeout)
 	err := c.await()
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.srv.draining.Load() {
+	gaveUp := errors.Is(err, os.ErrDeadlineExceeded) && c.srv.draining.Load()
+	if c.idleSince.Swap(0) == woken || gaveUp {
+		c.readBy.Forget()
+		c.srv.mu.Lock() // drain, which set a deadline in the past, has this lock until it did
+		c.nc.SetReadDeadline(time.Time{})
+		c.srv.mu.Unlock()
+	}
+	if gaveUp {
 		err = c.lastLook()
 	}
-	c.idleSince.Store(0)
 	return err == nil
 }
+
+// woken stands in idleSince once drain has given an idle connection up.
+const woken = -1
 
 // await reads the first bytes. The buffers are given back while nothing comes.
 func (c *conn) await() error {
@@ -142,8 +151,7 @@ func (c *conn) first(fd uintptr) bool {
 
 // lastLook takes a request that came just when a draining server gave the connection up.
 func (c *conn) lastLook() error {
-	c.readBy.Forget()
-	if c.rc == nil || c.nc.SetReadDeadline(time.Time{}) != nil {
+	if c.rc == nil {
 		return os.ErrDeadlineExceeded
 	}
 	if err := c.rc.Read(func(fd uintptr) bool {
@@ -170,15 +178,18 @@ func (c *conn) exchange() bool {
 		return false
 	}
 	c.srv.handler.Serve(x)
-	if x.status == 0 && !x.clientGone && x.err == nil {
-		x.Fail(errNoAnswer)
+	if x.status == 0 {
+		if x.err == nil {
+			x.err = errNoAnswer
+		}
+		x.Fail(x.err)
 	}
 	x.observe()
 	if x.hijacked {
 		return false
 	}
-	if x.broken || x.clientGone || !x.keep() || !x.bodyDone {
-		if !x.broken && !x.clientGone && (!x.bodyDone || x.r < x.n) {
+	if x.status == 0 || x.broken || x.clientGone || !x.keep() || !x.bodyDone {
+		if x.status != 0 && !x.broken && !x.clientGone && (!x.bodyDone || x.r < x.n) {
 			c.linger()
 		}
 		return false

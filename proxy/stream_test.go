@@ -459,11 +459,19 @@ func TestReply(t *testing.T) {
 }
 
 func TestPanicAndSilence(t *testing.T) {
+	o := newOrigin(t, func(c net.Conn, r *bufio.Reader) { head(r) })
+	p := pool(t, o)
 	s := serve(t, proxy.Config{}, handler(func(x *proxy.Exchange) {
-		if string(x.Request.Target()) == "/panic" {
+		switch string(x.Request.Target()) {
+		case "/panic":
 			panic("bug")
+		case "/ignored":
+			x.Forward(p, proxy.ForwardOptions{})
 		}
 	}))
+	if got := s.talk(t, "GET /ignored HTTP/1.1\r\nHost: t\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 502 ") {
+		t.Errorf("%q", got)
+	}
 	if got := s.talk(t, "GET /panic HTTP/1.1\r\nHost: t\r\n\r\n"); got != "" {
 		t.Errorf("%q", got)
 	}
