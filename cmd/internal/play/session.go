@@ -63,6 +63,16 @@ func NewSession(baseURL, host string, transport http.RoundTripper, seen func(Exc
 	}}, nil
 }
 
+// Move sends what follows to another address, as when a proxy is put in front: cookies and login stay.
+func (s *Session) Move(baseURL string) error {
+	base, err := url.Parse(baseURL)
+	if err != nil || base.Host == "" {
+		return fmt.Errorf("base URL %q: want http://host:port", baseURL)
+	}
+	s.base = base
+	return nil
+}
+
 // Answer is a whole response.
 type Answer struct {
 	Status   int

@@ -33,6 +33,7 @@ type world struct {
 	shadow *Shadow
 	flip   *control.Flipper
 	model  string // URL of the read model's database
+	env    map[string]string
 }
 
 func newWorld(t *testing.T, size game.Size) *world {
@@ -51,12 +52,12 @@ func newWorld(t *testing.T, size game.Size) *world {
 	t.Cleanup(func() { w.legacy.Close() })
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 8, Env: w.db.Env(t.TempDir(), true)})
 	w.model = pg.Database(t)
-	env := map[string]string{
+	w.env = map[string]string{
 		"PROXY_LISTEN": "127.0.0.1:0", "PROXY_ADMIN": "127.0.0.1:0", "PROXY_JOURNAL": t.TempDir(), "LEGACY_HTTP": lab.NginxPHP(t, fpm, game.Root()),
 		"GAMESERVICE_HTTP": "http://" + unusedAddr(t), "KAFKA": k.Brokers[0], "KAFKA_PREFIX": lab.Prefix(t), "LEDGER_DSN": pg.Database(t),
 		"LEGACY_DSN": dsn, "READ_DSN": w.model, "REDIS_URL": "redis://" + r.Addr + "/0",
 	}
-	w.f = load(t, env)
+	w.f = load(t, w.env)
 	return w
 }
 
@@ -70,10 +71,11 @@ func unusedAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
+func gameConfig() string { return filepath.Join(game.Dir(), "banyan.yaml") }
+
 func load(t *testing.T, env map[string]string) *config.File {
 	t.Helper()
-	file := filepath.Join(game.Dir(), "banyan.yaml")
-	f, err := config.LoadWith(file, func(n string) (string, bool) { v, ok := env[n]; return v, ok })
+	f, err := config.LoadWith(gameConfig(), func(n string) (string, bool) { v, ok := env[n]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
