@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -219,6 +220,20 @@ func TestAnswerForms(t *testing.T) {
 	} {
 		if _, got := one(t, proxy.Config{}, proxy.ForwardOptions{}, c.request, c.answer); got != c.want {
 			t.Errorf("%s:\ngot  %q\nwant %q", c.name, got, c.want)
+		}
+		drip := newOrigin(t, func(nc net.Conn, r *bufio.Reader) {
+			if _, err := head(r); err != nil {
+				return
+			}
+			for i := range len(c.answer) {
+				io.WriteString(nc, c.answer[i:i+1])
+			}
+			head(r)
+		})
+		s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: pool(t, drip)})
+		got, want := parseReplies([]byte(s.talk(t, c.request)), strings.Fields(c.request)[:1]), parseReplies([]byte(c.want), strings.Fields(c.request)[:1])
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s, byte by byte:\ngot  %v\nwant %v", c.name, got, want)
 		}
 	}
 }
