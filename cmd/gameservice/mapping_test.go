@@ -1,4 +1,3 @@
-// Command gameservice holds the mappings of the game to their contracts.
 package main
 
 import (
@@ -65,15 +64,8 @@ func gameRules(t testing.TB, m event.Migration) *translate.Rules {
 func gameProjection(t testing.TB, f *config.File, m event.Migration, k kafka.Config) project.Config {
 	t.Helper()
 	rm := f.Migrations[m].ReadModel
-	c := project.Config{Kafka: k, Migration: m, Generation: 1, OrderBy: f.Migrations[m].OrderBy, Files: os.DirFS(game.Dir()), Contracts: gameContracts(t, f),
-		On: map[string]project.Handler{}, Documents: map[string]project.Document{}}
-	for typ, sql := range rm.On {
-		c.On[typ] = project.Handler{SQL: sql}
-	}
-	for name, d := range rm.Documents {
-		c.Documents[name] = project.Document{Key: d.Key, SQL: d.SQL, Types: d.On}
-	}
-	return c
+	return project.Config{Kafka: k, Migration: m, Generation: 1, OrderBy: f.Migrations[m].OrderBy, Files: os.DirFS(game.Dir()), Contracts: gameContracts(t, f),
+		On: rm.On, Documents: rm.Documents, Batch: rm.Batch}
 }
 
 func TestTheGamesFileIsWhole(t *testing.T) {
@@ -91,7 +83,7 @@ func TestTheGamesFileIsWhole(t *testing.T) {
 			used[strings.TrimSuffix(typ, "@1")] = true
 		}
 		for _, typ := range emitted(m) {
-			if m.ReadModel.On[typ] == "" {
+			if m.ReadModel.On[typ].SQL == "" {
 				t.Errorf("%s: the projection has no statement for %s", name, typ)
 			}
 		}
