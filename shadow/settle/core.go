@@ -20,6 +20,7 @@ type Core struct {
 	sink  Sink
 	stats Stats
 	now   time.Time
+	begun time.Time // the first Tick
 
 	migrations map[event.Migration]*migration
 	busy       []*key       // with changes or writes that wait, in order of their first
@@ -28,12 +29,15 @@ type Core struct {
 	barriers   int          // of them, those without a key
 	fresh      []*time.Time // when something came: set in the next Tick
 
+	orphans []*past // that name a write whose record may still come
+
 	writes   map[event.WriteID][]*write // that wait, by id: one for each address
 	replicas map[event.Replica]*replica
 
 	fences   []event.Fence // in order of Sent
 	position event.Position
-	reader   time.Time // its clock
+	highest  event.Position // of all that was published
+	reader   time.Time      // its clock
 
 	passOn   []event.Fence // for the next mark
 	passed   time.Time     // Sent of the last fence that was passed on
@@ -42,7 +46,7 @@ type Core struct {
 	moved    bool // since the last mark
 
 	nextWrites, nextChanges int64
-	fenceOffset             int64 // of the last reader mark: from there a successor knows the fences again
+	fenceOffset             int64 // of the last reader mark, from where a successor knows the fences again; -1: none
 
 	restored *restored
 }
@@ -91,11 +95,13 @@ type write struct {
 	size     int
 	arrived  time.Time
 	effects  []event.Position // already emitted
+	needs    int64            // offset of the first of them; -1: there is none
 }
 
 // past is an emitted change.
 type past struct {
 	*change
+	key        *key
 	cause      event.Cause
 	write      event.WriteID
 	candidates []event.WriteID
@@ -112,7 +118,7 @@ const maxPast = 256
 // NewCore makes an empty core; the config must be valid.
 func NewCore(cfg Config, sink Sink) *Core {
 	return &Core{cfg: cfg.WithDefaults(), sink: sink, migrations: map[event.Migration]*migration{},
-		writes: map[event.WriteID][]*write{}, replicas: map[event.Replica]*replica{}}
+		writes: map[event.WriteID][]*write{}, replicas: map[event.Replica]*replica{}, fenceOffset: -1}
 }
 
 func (c *Core) key(m event.Migration, k event.OrderingKey) *key {
@@ -147,7 +153,7 @@ func (c *Core) Write(w *event.Write, offset int64, size int) {
 		c.stats.Duplicates++
 		return
 	}
-	x := &write{Write: w, key: c.key(w.Migration, w.Key), offset: offset, size: size}
+	x := &write{Write: w, key: c.key(w.Migration, w.Key), offset: offset, size: size, needs: -1}
 	x.interval = c.interval(w)
 	c.fresh = append(c.fresh, &x.arrived)
 	x.key.writes = append(x.key.writes, x)
@@ -183,9 +189,12 @@ func (c *Core) Change(x *event.Change, offset int64, size int) {
 		return
 	}
 	ch := &change{Change: x, offset: offset, fences: c.fenceOffset, size: size}
+	if ch.fences < 0 {
+		ch.fences = offset
+	}
 	if old, emitted := c.restored.change(k, x); emitted {
 		if old != nil {
-			p := &past{change: ch, cause: old.Cause, write: old.Write, candidates: old.Candidates}
+			p := &past{change: ch, cause: old.Cause, write: old.Write, candidates: old.Candidates, at: c.now}
 			c.fresh = append(c.fresh, &p.at)
 			c.rememberPast(k, p)
 		}
@@ -265,6 +274,9 @@ func (c *Core) ReaderMark(m *event.ReaderMark, offset int64) {
 // Tick sets the clock, decides what can be decided, and publishes.
 func (c *Core) Tick(now time.Time) {
 	c.now = now
+	if c.begun.IsZero() {
+		c.begun = now
+	}
 	for _, at := range c.fresh {
 		*at = now
 	}

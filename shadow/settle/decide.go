@@ -80,6 +80,9 @@ func (c *Core) over(ch *change, id event.WriteID) bool {
 // yet; silent: a replica that says nothing may have made it.
 func (c *Core) candidates(k *key, ch *change) (ids []event.WriteID, open, silent bool) {
 	past := ch.Received.Add(c.cfg.MaxClockError)
+	if len(c.replicas) == 0 { // nobody has spoken yet: that proves nothing
+		silent, open = true, c.now.Sub(c.begun) < c.cfg.ReplicaWait
+	}
 	for _, r := range c.replicas {
 		switch {
 		case r.silent:
@@ -114,7 +117,8 @@ func (c *Core) candidates(k *key, ch *change) (ids []event.WriteID, open, silent
 
 // known says that a write in flight at the last mark has come since.
 func (c *Core) known(r *replica, id event.WriteID, f *event.InFlight) bool {
-	return len(c.writes[id]) > 0 || r.settledAll(f)
+	_, missing := r.missing(f)
+	return len(c.writes[id]) > 0 || !missing
 }
 
 func concerns(f *event.InFlight, k *key) bool {

@@ -115,6 +115,7 @@ func (c *Core) emitRun(k *key, run []decision) {
 		c.barriers -= n
 	}
 	k.lastTo = max(k.lastTo, e.To)
+	c.highest = max(c.highest, e.To)
 	for _, w := range slices.Clone(k.writes) {
 		if len(w.effects) > 0 && w.effects[len(w.effects)-1] >= e.From && c.complete(w) && !c.waitsFor(w) && size+w.size <= c.cfg.MaxBytes {
 			size += w.size
@@ -134,6 +135,9 @@ func (c *Core) give(k *key, ch *change, id event.WriteID) bool {
 		if w.key == k || w.key.name == "" && w.key.m == k.m {
 			if n := len(w.effects); n == 0 || w.effects[n-1] != ch.Position {
 				w.effects = append(w.effects, ch.Position)
+			}
+			if w.needs < 0 {
+				w.needs = min(ch.offset, ch.fences)
 			}
 			given = true
 		}
@@ -158,7 +162,11 @@ func (c *Core) rememberPast(k *key, p *past) {
 	if len(k.past) >= maxPast {
 		k.past = slices.Delete(k.past, 0, maxPast/4)
 	}
+	p.key = k
 	k.past = append(k.past, p)
+	if c.isOrphan(p) {
+		c.orphans = append(c.orphans, p)
+	}
 }
 
 // waitsFor says that a change which the write may have made waits.
@@ -196,6 +204,9 @@ func (c *Core) settleAlone(k *key) (moved bool) {
 	slices.SortStableFunc(over, func(a, b *write) int { return a.end.Compare(b.end) })
 	for _, w := range over {
 		at := c.position
+		if c.restored != nil {
+			at = max(at, c.restored.position) // the key may have been there
+		}
 		if len(k.queue) > 0 {
 			at = min(at, k.queue[0].Position-1)
 		}
@@ -203,6 +214,7 @@ func (c *Core) settleAlone(k *key) (moved bool) {
 		e := &event.Entry{V: event.EntryVersion, Migration: k.m.name, Key: k.name, From: at, To: at, Clock: c.now}
 		e.Writes = []event.SettledWrite{c.settle(w, ^event.Position(0))}
 		k.lastTo = at
+		c.highest = max(c.highest, at)
 		c.sink.Entry(e)
 	}
 	return len(over) > 0
@@ -238,8 +250,9 @@ func (c *Core) settle(w *write, from event.Position) event.SettledWrite {
 		k.done = slices.Delete(k.done, 0, maxPast/4)
 	}
 	k.done = append(k.done, w.interval)
-	r := c.replica(w.id.Replica)
-	r.done[w.id] = append(r.done[w.id], w.Address)
+	if r := c.replica(w.id.Replica); !r.covers(w.id) {
+		r.done[w.id] = append(r.done[w.id], settledAt{w.Address, w.offset, c.now})
+	}
 	c.stats.Writes++
 	return s
 }

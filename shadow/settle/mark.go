@@ -6,8 +6,12 @@ import (
 	"banyan/proxy/event"
 )
 
-// mark publishes how far this partition is.
+// mark publishes how far this partition is. A successor says nothing before it has read again as far as its
+// predecessor was: it does not know what is held.
 func (c *Core) mark() {
+	if c.restored != nil && c.position < c.restored.position {
+		return
+	}
 	m := &event.SettledMark{V: event.MarkVersion, Position: c.position, Fences: c.passOn, Clock: c.now, Replicas: map[event.Replica]event.Reached{}}
 	for name, r := range c.replicas {
 		if r.epoch > 0 {
@@ -55,10 +59,22 @@ func (c *Core) unsettled() []event.Unsettled {
 		for i := range r.inFlight {
 			f := &r.inFlight[i]
 			id := r.id(f)
-			if _, there := byID[id]; there || r.settledAll(f) {
+			missing, ok := r.missing(f)
+			if !ok {
 				continue
 			}
-			ids, byID[id] = append(ids, id), f.Addresses
+			have, there := byID[id]
+			if !there {
+				ids = append(ids, id)
+			}
+			for _, a := range missing {
+				if !slices.ContainsFunc(have, sameAddress(a)) {
+					have = append(have, a)
+				}
+			}
+			if byID[id] = have; missing == nil {
+				byID[id] = nil
+			}
 		}
 	}
 	sortIDs(ids)
@@ -72,8 +88,17 @@ func (c *Core) unsettled() []event.Unsettled {
 // resume gives the lowest offsets that a successor must read again.
 func (c *Core) resume() (writes, changes int64) {
 	writes, changes = c.nextWrites, c.nextChanges
-	if len(c.fences) > 0 {
+	if c.fenceOffset >= 0 {
 		changes = min(changes, c.fenceOffset)
+	}
+	for _, r := range c.replicas { // what no mark covers can come again, and only .settled tells that it has settled
+		for _, ds := range r.done {
+			for _, d := range ds {
+				if c.now.Sub(d.at) <= remember {
+					writes = min(writes, d.offset)
+				}
+			}
+		}
 	}
 	for _, k := range c.busy {
 		for _, w := range k.writes {
@@ -85,10 +110,48 @@ func (c *Core) resume() (writes, changes int64) {
 	}
 	for _, ws := range c.writes {
 		for _, w := range ws {
+			if w.needs >= 0 {
+				changes = min(changes, w.needs)
+			}
 			c.eachPast(w, func(p *past) { changes = min(changes, p.offset, p.fences) })
 		}
 	}
+	c.orphans = slices.DeleteFunc(c.orphans, func(p *past) bool { return !c.isOrphan(p) })
+	for _, p := range c.orphans {
+		changes = min(changes, p.offset, p.fences)
+	}
 	return writes, changes
+}
+
+// isOrphan says that an emitted change may be made by a write whose record may still come.
+func (c *Core) isOrphan(p *past) bool {
+	if c.now.Sub(p.at) > remember {
+		return false
+	}
+	switch p.cause {
+	case event.Effect:
+		r := c.replicas[p.write.Replica]
+		return len(c.writes[p.write]) == 0 && (r == nil || !r.covers(p.write) && len(r.done[p.write]) == 0)
+	case event.Unattributed:
+		return c.mayCome(p)
+	}
+	return false
+}
+
+// mayCome says that a write which made the change may be one that nobody has told of, or that is in flight.
+func (c *Core) mayCome(p *past) bool {
+	until := p.Received.Add(c.cfg.MaxClockError)
+	for _, r := range c.replicas {
+		if !r.ended && (r.silent || r.clock.Before(until)) {
+			return true
+		}
+		if slices.ContainsFunc(r.inFlight, func(f event.InFlight) bool {
+			return !f.Start.After(until) && concerns(&f, p.key) && !c.known(r, r.id(&f), &f)
+		}) {
+			return true
+		}
+	}
+	return len(c.replicas) == 0
 }
 
 // eachPast gives the emitted changes that matter to the verdict on a write.
@@ -103,4 +166,30 @@ func (c *Core) eachPast(w *write, do func(*past)) {
 			}
 		}
 	}
+}
+
+// trail remembers where in .settled the entries stand that a successor must read back: those that hold records which
+// it reads again.
+type trail []batch
+
+// batch is an offset in .settled: the entries from there to the next batch hold records below two offsets, and
+// positions up to a third.
+type batch struct {
+	at, writes, changes int64
+	to                  event.Position
+}
+
+// resume gives ResumeSettled for a mark. next is the offset at which this batch of entries, if there are any, and the
+// mark will stand at the earliest.
+func (t *trail) resume(next int64, entries bool, c *Core, m *event.SettledMark) int64 {
+	if n := len(*t); entries && (n == 0 || (*t)[n-1].writes != c.nextWrites || (*t)[n-1].changes != c.nextChanges) {
+		*t = append(*t, batch{next, c.nextWrites, c.nextChanges, c.highest})
+	}
+	for len(*t) > 0 && (*t)[0].writes <= m.ResumeWrites && (*t)[0].changes <= m.ResumeChanges && (*t)[0].to <= m.Position {
+		*t = (*t)[1:]
+	}
+	if len(*t) > 0 {
+		return (*t)[0].at
+	}
+	return next
 }

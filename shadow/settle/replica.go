@@ -19,15 +19,26 @@ type replica struct {
 	came     bool // a mark, since the last Tick
 	seen     time.Time
 	silent   bool
-	marked   bool                              // by itself; false: only a record or the last settled mark told of it
-	done     map[event.WriteID][]event.Address // settled here, not covered by a mark yet
+	marked   bool                          // by itself; false: only a record or the last settled mark told of it
+	done     map[event.WriteID][]settledAt // not covered by a mark yet
+
+	// What the predecessor's last mark said: up to the floor all is settled, but for these, at these addresses.
+	floor event.Reached
+	above map[event.WriteID][]event.Address
+}
+
+// settledAt is where and when a write settled.
+type settledAt struct {
+	event.Address
+	offset int64 // of the record, or one below it
+	at     time.Time
 }
 
 // replica gives the replica, which a write record may be the first to tell of.
 func (c *Core) replica(name event.Replica) *replica {
 	r := c.replicas[name]
 	if r == nil {
-		r = &replica{name: name, came: true, done: map[event.WriteID][]event.Address{}}
+		r = &replica{name: name, came: true, done: map[event.WriteID][]settledAt{}}
 		c.replicas[name] = r
 	}
 	return r
@@ -61,8 +72,20 @@ func (r *replica) list(fs []event.InFlight) {
 		if f.Epoch == 0 {
 			f.Epoch = r.epoch
 		}
-		r.listed[r.id(f)] = true
 	}
+	// After a restart marks are read again that list what has settled since.
+	r.inFlight = slices.DeleteFunc(r.inFlight, func(f event.InFlight) bool { return r.underFloor(r.id(&f)) })
+	for i := range r.inFlight {
+		r.listed[r.id(&r.inFlight[i])] = true
+	}
+}
+
+func (r *replica) underFloor(id event.WriteID) bool {
+	if id.Epoch > r.floor.Epoch || id.Epoch == r.floor.Epoch && id.Seq > r.floor.Seq {
+		return false
+	}
+	_, above := r.above[id]
+	return !above
 }
 
 func (r *replica) id(f *event.InFlight) event.WriteID {
@@ -76,22 +99,29 @@ func (r *replica) covers(id event.WriteID) bool {
 
 // has says that a record is a repeat: it was settled here, or the mark says that it came before.
 func (r *replica) has(id event.WriteID, a event.Address) bool {
-	return r.covers(id) || r.settled(id, a)
+	if r.covers(id) || r.settled(id, a) || r.underFloor(id) {
+		return true
+	}
+	as := r.above[id]
+	return len(as) > 0 && !slices.ContainsFunc(as, sameAddress(a))
 }
 
 func (r *replica) settled(id event.WriteID, a event.Address) bool {
-	return slices.ContainsFunc(r.done[id], func(b event.Address) bool { return a.Migration == b.Migration && a.Key == b.Key })
+	return slices.ContainsFunc(r.done[id], func(d settledAt) bool { return sameAddress(a)(d.Address) })
 }
 
-// settledAll says that a write in flight at the last mark has come and settled since.
-func (r *replica) settledAll(f *event.InFlight) bool {
-	id := r.id(f)
-	for _, a := range f.Addresses {
-		if a.Key == "" || !r.settled(id, a) {
-			return false
-		}
+func sameAddress(a event.Address) func(event.Address) bool {
+	return func(b event.Address) bool { return a.Migration == b.Migration && a.Key == b.Key }
+}
+
+// missing are the addresses at which a write in flight at the last mark has not settled here since; ok is false if
+// there is none. Nil: they are not known.
+func (r *replica) missing(f *event.InFlight) (as []event.Address, ok bool) {
+	if len(f.Addresses) == 0 {
+		return nil, true
 	}
-	return len(f.Addresses) > 0
+	as = slices.DeleteFunc(slices.Clone(f.Addresses), func(a event.Address) bool { return a.Key != "" && r.settled(r.id(f), a) })
+	return as, len(as) > 0
 }
 
 func (c *Core) tickReplicas() {

@@ -28,6 +28,10 @@ type changeID struct {
 // all that stand at or above its ResumeSettled. It comes before everything else.
 func (c *Core) Restore(mark *event.SettledMark, entries func(yield func(*event.Entry) bool)) {
 	r := &restored{held: map[heldKey]event.Position{}, changes: map[changeID]*event.SettledChange{}, lastTo: map[heldKey]event.Position{}}
+	from := int64(0)
+	if mark != nil {
+		from = mark.ResumeWrites
+	}
 	for e := range entries {
 		k := heldKey{e.Migration, e.Key}
 		for i := range e.Changes {
@@ -37,15 +41,17 @@ func (c *Core) Restore(mark *event.SettledMark, entries func(yield func(*event.E
 		}
 		s := c.key(e.Migration, e.Key)
 		s.lastTo = max(s.lastTo, e.To)
+		c.highest = max(c.highest, e.To)
 		for i := range e.Writes {
 			w := &e.Writes[i].Write
 			x := c.replica(w.ID.Replica)
-			x.done[w.ID] = append(x.done[w.ID], w.Address)
+			x.done[w.ID] = append(x.done[w.ID], settledAt{w.Address, from, e.Clock})
 			s.done = append(s.done, c.interval(w))
 		}
 	}
 	if mark != nil {
-		c.position, r.position = mark.Position, mark.Position
+		r.position = mark.Position
+		c.nextWrites, c.nextChanges = mark.ResumeWrites, mark.ResumeChanges
 		for _, h := range mark.Held {
 			r.held[heldKey{h.Migration, h.Key}] = h.From
 		}
@@ -59,12 +65,15 @@ func (c *Core) Restore(mark *event.SettledMark, entries func(yield func(*event.E
 
 func (c *Core) restoreReplicas(mark *event.SettledMark) {
 	waiting := map[event.Replica][]event.InFlight{}
+	above := map[event.WriteID][]event.Address{}
 	for _, u := range mark.Unsettled {
+		above[u.ID] = u.Addresses
 		waiting[u.ID.Replica] = append(waiting[u.ID.Replica], event.InFlight{Seq: u.ID.Seq, Epoch: u.ID.Epoch, Addresses: u.Addresses})
 	}
 	for name, x := range mark.Replicas {
 		r := c.replica(name)
 		r.epoch, r.seq, r.ended = x.Epoch, x.Seq, x.Ended
+		r.floor, r.above = x, above
 		r.list(waiting[name])
 	}
 }

@@ -61,13 +61,10 @@ type worker struct {
 	out       []*kgo.Record
 	entries   bool  // out holds some
 	next      int64 // offset in .settled after the last acknowledged record
-	batches   []batch
+	trail     trail
 	committed time.Time
 	dead      error // after an append whose fate is not known
 }
-
-// batch is where entries begin in .settled, and the highest offsets that they can hold.
-type batch struct{ at, writes, changes int64 }
 
 // open reads back what the partition's predecessor published, as far as it matters.
 func (s *Service) open(ctx context.Context, partition int32, more []kgo.Opt) (stream.Worker, map[string]int64, error) {
@@ -95,7 +92,7 @@ func (s *Service) open(ctx context.Context, partition int32, more []kgo.Opt) (st
 	if err != nil {
 		return nil, nil, err
 	}
-	w.batches = []batch{{max(from, 0), endWrites, endChanges}}
+	w.trail = trail{{max(from, 0), endWrites, endChanges, w.core.highest}}
 	if w.producer, err = s.kafka.Producer("banyan-settle", more...); err != nil {
 		return nil, nil, err
 	}
@@ -198,21 +195,10 @@ func (w *worker) Entry(e *event.Entry) {
 	w.out = append(w.out, kafka.Record(w.s.kafka.Topics().Settled(), w.partition, event.KindEntry, string(e.Key), event.Encode(e)))
 }
 
-// Mark implements [Sink]. What it says about .settled is careful: entries of this very batch count as needed.
+// Mark implements [Sink].
 func (w *worker) Mark(m *event.SettledMark) {
-	if last := (batch{w.next, w.core.nextWrites, w.core.nextChanges}); w.entries {
-		if n := len(w.batches); n == 0 || w.batches[n-1].writes != last.writes || w.batches[n-1].changes != last.changes {
-			w.batches = append(w.batches, last)
-		}
-		w.entries = false
-	}
-	for len(w.batches) > 0 && w.batches[0].writes <= m.ResumeWrites && w.batches[0].changes <= m.ResumeChanges {
-		w.batches = w.batches[1:]
-	}
-	m.ResumeSettled = w.next
-	if len(w.batches) > 0 {
-		m.ResumeSettled = w.batches[0].at
-	}
+	m.ResumeSettled = w.trail.resume(w.next, w.entries, w.core, m)
+	w.entries = false
 	w.out = append(w.out, kafka.Record(w.s.kafka.Topics().Settled(), w.partition, event.KindSettledMark, "", event.Encode(m)))
 }
 
