@@ -113,9 +113,11 @@ type Migration struct {
 	Writes    []Write                    `yaml:"writes"`
 	Reads     []Read                     `yaml:"reads"`
 	Rows      map[string]translate.Table `yaml:"rows"`
-	ReadModel *ReadModel                 `yaml:"read_model"`
-	State     []State                    `yaml:"state"`
-	Gates     map[string]Gate            `yaml:"gates"`
+	// OutOfScope names "table" or "table.column" whose changes by legacy itself nothing that is moved shows.
+	OutOfScope []string        `yaml:"out_of_scope"`
+	ReadModel  *ReadModel      `yaml:"read_model"`
+	State      []State         `yaml:"state"`
+	Gates      map[string]Gate `yaml:"gates"`
 }
 
 // Write is a write route.

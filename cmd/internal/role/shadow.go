@@ -12,6 +12,7 @@ import (
 	"banyan/legacyadapter/changelog"
 	"banyan/proxy/event"
 	"banyan/shadow/contract"
+	"banyan/shadow/dispatch"
 	"banyan/shadow/ledger"
 	"banyan/shadow/project"
 	"banyan/shadow/readmodel"
@@ -42,7 +43,8 @@ type Shadow struct {
 
 // Model is one migration's read model, with what feeds it.
 type Model struct {
-	Translator *translate.Translator
+	Translator *translate.Translator // or
+	Dispatcher *dispatch.Dispatcher
 	Projector  *project.Projector
 	Postgres   *readmodel.Postgres
 }
@@ -140,6 +142,37 @@ func (s *Shadow) Ledger() *ledger.Ledger {
 	return s.ledger
 }
 
+// judgeWith binds the ledger to this config, and its gates to what ops can answer.
+func (s *Shadow) judgeWith(ctx context.Context, o *Ops) {
+	s.later(ctx, "evidence", func(ctx context.Context) error {
+		l := s.Ledger()
+		if l == nil {
+			return errNoLedger
+		}
+		l.UseGates(o.gates())
+		for _, name := range s.f.Names() {
+			restarted, err := l.SetFingerprint(ctx, name, s.f.Fingerprint(s.o.Build))
+			if err != nil {
+				return err
+			}
+			if restarted {
+				s.o.Log.Info("evidence starts anew: config, rules, contracts, mappings or the build changed", "migration", name)
+			}
+			if err := l.Declare(ctx, name, declared(s.f.Migrations[name])); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func() {})
+}
+
+// projector is nil until its databases are there.
+func (s *Shadow) projector(m event.Migration) *project.Projector {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Models[m].Projector
+}
+
 // checkpoints keeps backfills resumable in the ledger.
 type checkpoints struct{ s *Shadow }
 
@@ -209,6 +242,12 @@ func (s *Shadow) startModel(ctx context.Context, name event.Migration, m config.
 	if m.Dispatch == "" {
 		model.Translator = translate.New(rules, s.f.Kafka, s.o.Log)
 		s.later(ctx, "translate "+string(name), model.Translator.Start, model.Translator.Stop)
+	} else {
+		model.Dispatcher, err = dispatch.New(dispatch.Config{Kafka: s.f.Kafka, Migration: name, Generation: 1, URL: m.Dispatch, Rules: rules, Log: s.o.Log})
+		if err != nil {
+			return err
+		}
+		s.later(ctx, "dispatch "+string(name), model.Dispatcher.Start, model.Dispatcher.Stop)
 	}
 	if m.ReadModel == nil {
 		return nil
