@@ -15,6 +15,7 @@ package pending
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -135,6 +136,27 @@ func (t *Tracker) Passed(ctx context.Context, m event.Migration, k event.Orderin
 		n := len(p.Fences)
 		return n > 0 && p.Fences[n-1].Sent.After(at)
 	})
+}
+
+// Reached waits until every partition's read model is at or above the position; it fails only with the context.
+func (t *Tracker) Reached(ctx context.Context, m event.Migration, at event.Position) error {
+	for n := range t.partitions {
+		for {
+			t.mu.Lock()
+			s := t.getLocked(part{m, n})
+			there, changed := s.p.Position >= at && !s.p.At.IsZero(), s.changed
+			t.mu.Unlock()
+			if there {
+				break
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return fmt.Errorf("partition %d of %s is not at %s yet: %w", n, m, at, context.Cause(ctx))
+			}
+		}
+	}
+	return nil
 }
 
 // Serves says whether the read model may answer for the key at all: there is news of its partition, and the key is

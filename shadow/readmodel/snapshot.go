@@ -54,6 +54,7 @@ type Rows struct {
 	Columns []string // in the statement's order
 	schema  string
 	rows    pgx.Rows
+	values  []any
 	err     error
 }
 
@@ -74,16 +75,11 @@ func (s *Snapshot) Query(ctx context.Context, sql string, args ...any) (*Rows, e
 // All yields the rows; check Err afterwards. It closes the query when the loop ends, however it does.
 func (r *Rows) All() iter.Seq[event.Values] {
 	return func(yield func(event.Values) bool) {
-		defer r.rows.Close()
-		for r.rows.Next() {
-			fields := r.rows.FieldDescriptions()
-			v := make(event.Values, len(fields))
-			for i, raw := range r.rows.RawValues() {
-				v[fields[i].Name], r.err = value(fields[i].DataTypeOID, raw)
-				if r.err != nil {
-					r.err = fmt.Errorf("column %s: %w", fields[i].Name, r.err)
-					return
-				}
+		defer r.Close()
+		for r.Next() {
+			v := make(event.Values, len(r.values))
+			for i, c := range r.Columns {
+				v[c] = r.values[i]
 			}
 			if !yield(v) {
 				return
@@ -91,6 +87,30 @@ func (r *Rows) All() iter.Seq[event.Values] {
 		}
 	}
 }
+
+// Next reads the next row into Values and says whether there is one; check Err afterwards, and Close.
+func (r *Rows) Next() bool {
+	if r.err != nil || !r.rows.Next() {
+		return false
+	}
+	fields := r.rows.FieldDescriptions()
+	if r.values == nil {
+		r.values = make([]any, len(fields))
+	}
+	for i, raw := range r.rows.RawValues() {
+		if r.values[i], r.err = value(fields[i].DataTypeOID, raw); r.err != nil {
+			r.err = fmt.Errorf("column %s: %w", fields[i].Name, r.err)
+			return false
+		}
+	}
+	return true
+}
+
+// Values are the row's in column order; the next call of Next overwrites them.
+func (r *Rows) Values() []any { return r.values }
+
+// Close ends the query.
+func (r *Rows) Close() { r.rows.Close() }
 
 // Err is what ended the rows, nil if it was their end.
 func (r *Rows) Err() error {

@@ -252,7 +252,10 @@ func (s *Shadow) startModel(ctx context.Context, name event.Migration, m config.
 	if m.ReadModel == nil {
 		return nil
 	}
-	return s.startProjection(ctx, name, m, model)
+	if err := s.startProjection(ctx, name, m, model); err != nil {
+		return err
+	}
+	return s.startCompare(ctx, name, m)
 }
 
 func (s *Shadow) startProjection(ctx context.Context, name event.Migration, m config.Migration, model *Model) error {
