@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,7 +155,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 // setState tells once per change: of the state, or of its reason.
 func (p *Publisher) setState(s State, err error) {
 	p.mu.Lock()
-	same := p.state == s && (err == nil) == (p.err == nil) && (err == nil || err.Error() == p.err.Error())
+	same := p.state == s && kind(p.err) == kind(err)
 	p.state, p.err = s, err
 	position := p.position
 	p.mu.Unlock()
@@ -170,6 +171,15 @@ func (p *Publisher) setState(s State, err error) {
 		p.log.Info("change log: "+string(s), "position", position.String())
 	}
 	p.onState(s, err)
+}
+
+// kind is what an error is about, without the ports and positions that differ each time.
+func kind(err error) string {
+	if err == nil {
+		return ""
+	}
+	k, _, _ := strings.Cut(err.Error(), ": ")
+	return k
 }
 
 // setCurrent tells backfills which session reads now.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -291,5 +292,26 @@ func TestPublish(t *testing.T) {
 	}
 	if err := p.stop(); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped with %v", err)
+	}
+}
+
+// A mark follows its changes at once, not only at the next tick.
+func TestMarkAtOnce(t *testing.T) {
+	cfg := broker(t)
+	l := onMariaDB(t)
+	src := l.src(t)
+	start(t, changelog.Config{Kafka: cfg, Mappings: unitsOnly(), MarkEvery: time.Second}, src)
+	awaitMarks(t, cfg)
+	var waits []time.Duration
+	for i := range 5 {
+		mustExec(t, l.db, fmt.Sprintf("INSERT INTO units (id, match_id, v) VALUES (%d, 1, 1)", i))
+		at, began := head(t, src), time.Now()
+		n := event.Partition("match/1", partitions)
+		follow(t, cfg, func(m map[int32]event.Position) bool { return m[n] >= at })
+		waits = append(waits, time.Since(began))
+	}
+	slices.Sort(waits)
+	if waits[2] > 300*time.Millisecond { // the tick would make it half a second
+		t.Errorf("marks came after %v", waits)
 	}
 }

@@ -104,7 +104,8 @@ func (p *Publisher) open(ctx context.Context, fail context.CancelCauseFunc) (*se
 		}
 		p.skip = false
 	}
-	cl, err := p.cfg.Kafka.Producer("banyan-changelog")
+	// Batches here are small and many. Readers of lz4 prepare buffers of megabytes for each; snappy costs us the same.
+	cl, err := p.cfg.Kafka.Producer("banyan-changelog", kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()))
 	if err != nil {
 		return nil, err
 	}
