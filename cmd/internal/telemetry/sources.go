@@ -1,0 +1,125 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"banyan/proxy"
+	"banyan/proxy/capture"
+	"banyan/proxy/event"
+	"banyan/proxy/journal"
+	"banyan/proxy/migrate"
+	"banyan/proxy/stage"
+	"banyan/proxy/upstream"
+)
+
+// Sources are what a proxy's metrics are read from at each scrape; nil ones are left out.
+type Sources struct {
+	Server    func() proxy.Stats
+	Upstreams func() map[string]upstream.Stats
+	Journal   func() journal.Status
+	Counters  *migrate.Counters
+	Tallies   func() []capture.Tally
+	Stages    func() map[event.Migration]stage.State
+}
+
+// ObserveProxy registers what a proxy tells.
+func (p *Provider) ObserveProxy(s Sources) error {
+	var errs []error
+	observe := func(name string, read func() []Value) {
+		errs = append(errs, p.Observe(name, func(context.Context) []Value { return read() }))
+	}
+	if s.Server != nil {
+		observe("banyan.server.connections", func() []Value { return One(s.Server().Conns) })
+		observe("banyan.server.refused", func() []Value { return One(s.Server().Refused) })
+	}
+	if s.Upstreams != nil {
+		observe("http.client.open_connections", func() []Value { return connections(s.Upstreams()) })
+	}
+	if s.Journal != nil {
+		observeJournal(observe, s.Journal)
+	}
+	if s.Counters != nil {
+		observeCounters(observe, s.Counters)
+	}
+	if s.Tallies != nil {
+		observe("banyan.pairs.requests", func() []Value { return pairs(s.Tallies()) })
+		observe("banyan.route.fallbacks", func() []Value { return fallbacks(s.Tallies()) })
+	}
+	if s.Stages != nil {
+		observe("banyan.route.weight", func() []Value { return weights(s.Stages()) })
+		observe("banyan.migration.stage", func() []Value { return ranks(s.Stages()) })
+	}
+	return errors.Join(errs...)
+}
+
+func observeJournal(observe func(string, func() []Value), status func() journal.Status) {
+	observe("banyan.journal.backlog", func() []Value { return One(status().Backlog) })
+	observe("banyan.journal.oldest.age", func() []Value { return One(status().Oldest.Seconds()) })
+	observe("banyan.journal.in_flight", func() []Value { return One(status().InFlight) })
+	observe("banyan.journal.size", func() []Value { return One(status().Bytes) })
+	observe("banyan.journal.gaps.open", func() []Value { return One(status().OpenGaps) })
+	observe("banyan.journal.writable", func() []Value {
+		if s := status(); s.Full || s.Failed {
+			return One(0)
+		}
+		return One(1)
+	})
+}
+
+func observeCounters(observe func(string, func() []Value), c *migrate.Counters) {
+	observe("banyan.route.requests", func() []Value {
+		return []Value{{float64(c.Unrouted.Load()), []string{"unrouted"}}, {float64(c.Plain.Load()), []string{"plain"}},
+			{float64(c.Writes.Load()), []string{"write"}}, {float64(c.Reads.Load()), []string{"read"}},
+			{float64(c.Unclassified.Load()), []string{"unclassified"}}, {float64(c.Refused.Load()), []string{"refused"}}}
+	})
+	observe("banyan.journal.gaps", func() []Value { return One(c.GapOpens.Load()) })
+	observe("banyan.journal.unrecorded", func() []Value { return One(c.Unrecorded.Load()) })
+	observe("banyan.journal.lost_outcomes", func() []Value { return One(c.LostOutcomes.Load()) })
+}
+
+func connections(all map[string]upstream.Stats) (out []Value) {
+	for name, s := range all {
+		out = append(out, Value{float64(s.Open - s.Idle), []string{name, "active"}}, Value{float64(s.Idle), []string{name, "idle"}})
+	}
+	return out
+}
+
+func pairs(all []capture.Tally) (out []Value) {
+	for _, t := range all {
+		label := func(outcome, reason string) []string { return []string{string(t.Migration), t.Route, outcome, reason} }
+		out = append(out, Value{float64(t.Equal), label("equal", "")}, Value{float64(t.Sent), label("sent", "")})
+		for reason, n := range t.Dropped {
+			out = append(out, Value{float64(n), label("dropped", reason)})
+		}
+	}
+	return out
+}
+
+func fallbacks(all []capture.Tally) (out []Value) {
+	for _, t := range all {
+		out = append(out, Value{float64(t.ByLegacy), []string{string(t.Migration), t.Route}})
+	}
+	return out
+}
+
+func weights(all map[event.Migration]stage.State) (out []Value) {
+	for m, s := range all {
+		w := 0.0
+		if s.Stage == stage.Live {
+			w = s.Share.Percent / 100
+		}
+		out = append(out, Value{w, []string{string(m), "candidate", "set"}}, Value{1 - w, []string{string(m), "legacy", "set"}})
+	}
+	return out
+}
+
+// ranks numbers the stages; the instrument's description has the numbers.
+func ranks(all map[event.Migration]stage.State) (out []Value) {
+	for m, s := range all {
+		n := slices.Index([]stage.Stage{stage.Off, stage.DualWrite, stage.Shadow, stage.Live}, s.Stage)
+		out = append(out, Value{float64(n), []string{string(m)}})
+	}
+	return out
+}
