@@ -47,27 +47,35 @@ func (t Tokens) Validate() error {
 // EnsureTokens reads both tokens from files of a directory and makes those that are missing, readable by their owner
 // only. made are the paths of new ones.
 func EnsureTokens(dir string) (t Tokens, made []string, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return t, nil, fmt.Errorf("admin tokens: %w", err)
-	}
 	for name, to := range map[string]*string{OperatorFile: &t.Operator, ViewerFile: &t.Viewer} {
 		path := filepath.Join(dir, name)
-		*to, err = ReadToken(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			if err = makeToken(path); err == nil {
-				made = append(made, path)
-			} else if errors.Is(err, fs.ErrExist) { // another process of this host was faster
-				err = nil
-			}
-			if err == nil {
-				*to, err = ReadToken(path)
-			}
-		}
-		if err != nil {
+		fresh := false
+		if *to, fresh, err = EnsureToken(path); err != nil {
 			return t, made, err
+		}
+		if fresh {
+			made = append(made, path)
 		}
 	}
 	return t, made, t.Validate()
+}
+
+// EnsureToken is EnsureTokens for one file.
+func EnsureToken(path string) (token string, made bool, err error) {
+	token, err = ReadToken(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return token, false, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return "", false, fmt.Errorf("token file: %w", err)
+	}
+	err = makeToken(path)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // or another process of this host was faster
+		return "", false, err
+	}
+	made = err == nil
+	token, err = ReadToken(path)
+	return token, made, err
 }
 
 // ReadToken reads a token file that nobody but its owner may read.
