@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -286,6 +290,7 @@ func play(w *world) {
 	wood := a.do("offer", false, "give_type", "wood", "give_amount", "40", "want_type", "gold", "want_amount", "25.5")
 	iron := a.do("offer", true, "give_type", "iron", "give_amount", "30", "want_type", "gold", "want_amount", "75")
 	b.do("accept", false, "trade", wood)
+	w.restart()
 	c.legacyAnswer("action=resources") // a dark tick
 	w.settle(nil)
 	c.do("accept", true, "trade", iron) // here the planted defect shows
@@ -325,5 +330,50 @@ func TestThePlantedDefectIsSeenExactlyThere(t *testing.T) {
 	d := w.differences()
 	if len(d) != 1 || d[0] != "player/3 /iron" {
 		t.Errorf("differences: %v; want player/3 /iron, the buyer's", d)
+	}
+}
+
+// The command itself: it starts with flags and environment, is ready, and ends when it is told to.
+func TestRun(t *testing.T) {
+	w := newWorld(t, false)
+	env := map[string]string{"KAFKA": w.kafka.Brokers[0], "KAFKA_PREFIX": w.kafka.Prefix, "KAFKA_PARTITIONS": strconv.Itoa(partitions), "READ_DSN": w.cfg.readDSN,
+		"REDIS_URL": w.redis, "GAMESERVICE_SQL": w.cfg.sql, "GAMESERVICE_BUG": "1"}
+	ctx, cancel := context.WithCancel(t.Context())
+	r, stderr := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, []string{"-listen", "127.0.0.1:0"}, func(n string) string { return env[n] }, stderr)
+		_ = stderr.Close()
+		ended <- err
+	}()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	w.must(err)
+	go func() { _, _ = io.Copy(io.Discard, r) }() // ends with run
+	address := regexp.MustCompile(`address=(\S+) bug=true`).FindStringSubmatch(line)
+	if address == nil {
+		t.Fatal(line)
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		resp, err := http.Get("http://" + address[1] + path)
+		w.must(err)
+		_ = resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("%s: %d", path, resp.StatusCode)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSettingsErrors(t *testing.T) {
+	env := map[string]string{"KAFKA": "nowhere", "KAFKA_PARTITIONS": "x", "UNITS_GENERATION": "-1"}
+	_, err := parse(nil, func(n string) string { return env[n] }, io.Discard)
+	for _, want := range []string{`brokers: "nowhere"`, `KAFKA_PARTITIONS: "x"`, "read-model: none given", "generations: -1"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v lacks %q", err, want)
+		}
 	}
 }

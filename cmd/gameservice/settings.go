@@ -47,7 +47,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	text(&c.listen, "listen", "GAMESERVICE_LISTEN", "127.0.0.1:8090", "host:port to serve at")
 	text(&brokers, "kafka", "KAFKA", "127.0.0.1:9092", "brokers, with commas between")
 	text(&c.kafka.Prefix, "kafka-prefix", "KAFKA_PREFIX", "banyan", "kafka.prefix of banyan.yaml")
-	number(&partitions, "kafka-partitions", "KAFKA_PARTITIONS", 6, "kafka.partitions of banyan.yaml")
+	number(&partitions, "kafka-partitions", "KAFKA_PARTITIONS", 24, "kafka.partitions of banyan.yaml")
 	text(&c.readDSN, "read-model", "READ_DSN", "", "postgres:// of the read models")
 	text(&c.redis, "redis", "REDIS_URL", "", "redis:// of the documents; empty: PostgreSQL alone")
 	text(&c.sql, "sql", "GAMESERVICE_SQL", "testdata/game/sql", "directory of the statements that banyan.yaml names")

@@ -61,6 +61,8 @@ type world struct {
 	redis  string // URL
 	url    string // of the service
 	svc    *service
+	cfg    settings
+	log    *slog.Logger
 	seq    int
 }
 
@@ -163,12 +165,11 @@ func (w *world) openService(bug bool) {
 		t.Cleanup(p.Stop)
 		w.models[name], w.proj[name] = pg, p
 	}
-	cfg := settings{kafka: w.kafka, readDSN: w.f.Migrations["units"].ReadModel.Postgres, redis: w.redis, sql: filepath.Join(game.Dir(), "sql"), unitsGen: 1, economyGen: 1, bug: bug}
-	var err error
-	w.svc, err = open(t.Context(), cfg, log)
-	w.must(err)
-	t.Cleanup(w.svc.close)
-	s := httptest.NewServer(w.svc.handler())
+	w.cfg = settings{kafka: w.kafka, readDSN: w.f.Migrations["units"].ReadModel.Postgres, redis: w.redis, sql: filepath.Join(game.Dir(), "sql"), unitsGen: 1, economyGen: 1, bug: bug}
+	w.log = log
+	w.restart()
+	t.Cleanup(func() { w.svc.close() })
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.svc.handler().ServeHTTP(rw, r) }))
 	t.Cleanup(s.Close)
 	w.url = s.URL
 	for _, name := range w.f.Names() {
@@ -185,6 +186,17 @@ func (w *world) openService(bug bool) {
 		w.must(d.Start(t.Context()))
 		t.Cleanup(d.Stop)
 	}
+}
+
+// restart makes a service that knows nothing of the one before it. Nothing must be under way.
+func (w *world) restart() {
+	w.t.Helper()
+	if w.svc != nil {
+		w.svc.close()
+	}
+	var err error
+	w.svc, err = open(w.t.Context(), w.cfg, w.log)
+	w.must(err)
 }
 
 // key is the ordering key of a row in a migration, "" if the migration does not map its table.
