@@ -1,0 +1,379 @@
+package compare
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"banyan/diff"
+	"banyan/proxy/event"
+	"banyan/shadow/ledger"
+)
+
+// StateConfig is one state comparison: two queries with the same columns, the id first.
+type StateConfig struct {
+	Migration   event.Migration
+	Fingerprint string
+	Name        string
+	LegacySQL   string
+	ModelSQL    string
+	// Entity and Key name a row's entity and ordering key, from the query's columns.
+	Entity func(event.Values) (event.Entity, bool)
+	Key    func(event.Values) (event.OrderingKey, bool)
+	// ID is the first column's value of an entity; false: it is not of this comparison.
+	ID         func(event.Entity) (any, bool)
+	Tables     []string // of legacy, that the query reads: "units" or "units.hp"; none: all
+	Rules      *diff.Rules
+	Partitions int32
+
+	Legacy LegacyReader
+	Model  ModelReader
+	Holder Holder // nil: a key that stays busy is undecided
+	Ledger Ledger
+
+	// ChunkRows are swept in one pair of snapshots. Default 5000.
+	ChunkRows int
+	// RowsPerSecond spares the databases in a sweep. 0: as fast as it goes.
+	RowsPerSecond int
+	// Every is the time from the start of one sweep to the next. Default 10m.
+	Every time.Duration
+	// MaxQueue bounds the entities that wait to be looked at; more are counted, and left to the sweep. Default 100,000.
+	MaxQueue int
+	// Together is how many entities are looked at in one pair of snapshots. Default 500.
+	Together int
+	// MaxAttempts is how often a busy entity is looked at before its partition is held, or it is undecided. Default 10.
+	MaxAttempts int
+	// Pause is the shortest time between two rounds. Default 100ms.
+	Pause time.Duration
+	// Reverify is how often the places of open findings are looked at again. Default 30s.
+	Reverify time.Duration
+	// Patience is how long a round waits for the read model and the index. Default 30s.
+	Patience time.Duration
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Validate names the field, the value and the bound.
+func (c StateConfig) Validate() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+	if c.Migration == "" || c.Name == "" {
+		bad("state: no migration or no name")
+	}
+	if c.LegacySQL == "" || c.ModelSQL == "" {
+		bad("state %s: legacy and candidate: two SELECTs with the same columns", c.Name)
+	}
+	if c.Entity == nil || c.Key == nil || c.ID == nil || c.Legacy == nil || c.Model == nil || c.Ledger == nil {
+		bad("state %s: entity, key, readers or ledger missing", c.Name)
+	}
+	if c.Partitions < 1 {
+		bad("state %s: partitions: %d; want 1 or more", c.Name, c.Partitions)
+	}
+	for _, f := range []struct {
+		name string
+		n    int
+	}{{"chunk_rows", c.ChunkRows}, {"rows_per_second", c.RowsPerSecond}, {"max_queue", c.MaxQueue}, {"together", c.Together}, {"max_attempts", c.MaxAttempts}} {
+		if f.n < 0 {
+			bad("state %s: %s: %d; want 0 (the default) or more", c.Name, f.name, f.n)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// State is a state comparison. Queue may be called by anybody; the rest by one goroutine, which is Run's if that runs.
+type State struct {
+	cfg    StateConfig
+	name   ledger.Comparison
+	rules  *route // for what rules mute
+	tables Tables
+	index  func(partition int32) *Index
+
+	mu      sync.Mutex // guards queue, order and dropped
+	queue   map[event.Entity]*waiting
+	order   []event.Entity
+	dropped int64
+
+	sweep     *ledger.Sweep
+	pending   map[event.Entity]struct{} // seen by the sweep and not verified yet
+	batch     ledger.Batch
+	open      []ledger.OpenKey
+	openBy    map[event.Entity][]int
+	reverify  time.Time // when next
+	nextChunk time.Time
+	ids       [2]idColumn // of legacy's query and the candidate's
+	wake      chan struct{}
+}
+
+// waiting is an entity that is to be looked at.
+type waiting struct {
+	first    time.Time
+	attempts int
+	due      time.Time
+}
+
+// NewState checks the config. index gives the partitions' indexes; a partition that it has not got is not compared here.
+func NewState(cfg StateConfig, index func(partition int32) *Index) (*State, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	setDefault(&cfg.ChunkRows, 5000)
+	setDefault(&cfg.Every, 10*time.Minute)
+	setDefault(&cfg.MaxQueue, 100_000)
+	setDefault(&cfg.Together, 500)
+	setDefault(&cfg.MaxAttempts, 10)
+	setDefault(&cfg.Pause, 100*time.Millisecond)
+	setDefault(&cfg.Reverify, 30*time.Second)
+	setDefault(&cfg.Patience, 30*time.Second)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	s := &State{cfg: cfg, name: ledger.State(cfg.Name), rules: newRoute(Route{Rules: cfg.Rules}), tables: NewTables(cfg.Tables), index: index,
+		queue: map[event.Entity]*waiting{}, pending: map[event.Entity]struct{}{}, wake: make(chan struct{}, 1)}
+	s.reset()
+	return s, nil
+}
+
+func (s *State) reset() {
+	s.batch = ledger.Batch{Migration: s.cfg.Migration, Fingerprint: s.cfg.Fingerprint}
+}
+
+// Queue has an entity looked at soon. Repeats coalesce. When the queue is full it is dropped and counted: the sweep will
+// come by. Entities of other comparisons are ignored.
+func (s *State) Queue(e event.Entity) {
+	if _, ok := s.cfg.ID(e); !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.queue[e]; w != nil {
+		return
+	}
+	if len(s.queue) >= s.cfg.MaxQueue {
+		s.dropped++
+		return
+	}
+	now := s.cfg.Now()
+	s.queue[e] = &waiting{first: now, due: now}
+	s.order = append(s.order, e)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Waiting is how many entities wait to be looked at.
+func (s *State) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue)
+}
+
+func (s *State) waits(e event.Entity) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queue[e] != nil
+}
+
+// due takes entities whose time has come, at most Together.
+func (s *State) due(now time.Time) (batch []event.Entity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dropped > 0 {
+		s.batch.Counts = append(s.batch.Counts, ledger.Count{Comparison: s.name, Counter: ledger.Dropped, Detail: "too many entities wait", N: s.dropped})
+		s.dropped = 0
+	}
+	kept := s.order[:0]
+	for _, e := range s.order {
+		w := s.queue[e]
+		switch {
+		case w == nil: // done by a sweep
+		case len(batch) < s.cfg.Together && !w.due.After(now):
+			batch = append(batch, e)
+			kept = append(kept, e)
+		default:
+			kept = append(kept, e)
+		}
+	}
+	s.order = kept
+	return batch
+}
+
+// done takes an entity off all lists: it was compared for good.
+func (s *State) done(e event.Entity) {
+	s.mu.Lock()
+	delete(s.queue, e)
+	s.mu.Unlock()
+	if _, swept := s.pending[e]; swept {
+		delete(s.pending, e)
+		s.sweep.Verified++
+	}
+}
+
+// again puts an entity back: it was busy, or its key held. It reports whether its attempts are used up.
+func (s *State) again(e event.Entity, now time.Time) (exhausted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.queue[e]
+	if w == nil {
+		if len(s.queue) >= s.cfg.MaxQueue {
+			s.dropped++
+			return true
+		}
+		w = &waiting{first: now}
+		s.queue[e] = w
+		s.order = append(s.order, e)
+	}
+	w.attempts++
+	w.due = now.Add(min(s.cfg.Pause<<min(w.attempts, 10), 5*time.Second))
+	return w.attempts >= s.cfg.MaxAttempts
+}
+
+// Run looks at queued entities as they come, and sweeps, until ctx ends. Errors are logged, and tried again: they mean
+// that a database or Kafka is away.
+func (s *State) Run(ctx context.Context) {
+	for wait := time.Duration(0); ; {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		wait = s.cfg.Pause
+		worked, err := s.Step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.cfg.Log.Warn("state comparison waits", "comparison", s.name, "err", err)
+			wait = 5 * time.Second
+		case worked:
+			wait = 0
+		}
+	}
+}
+
+// Step does one round: the entities that are due, then a chunk of the sweep if its time has come. It reports whether more
+// can be done at once.
+func (s *State) Step(ctx context.Context) (more bool, err error) {
+	now := s.cfg.Now()
+	if err := s.refresh(ctx, now); err != nil {
+		return false, err
+	}
+	if batch := s.due(now); len(batch) > 0 {
+		if err := s.targeted(ctx, batch); err != nil {
+			return false, err
+		}
+	}
+	if !now.Before(s.nextChunk) {
+		if err := s.Sweep(ctx); err != nil {
+			return false, err
+		}
+		more = s.nextChunk.IsZero() || !s.cfg.Now().Before(s.nextChunk)
+	}
+	return more, s.commit(ctx)
+}
+
+// refresh reads the open places, and queues them to be looked at again.
+func (s *State) refresh(ctx context.Context, now time.Time) error {
+	if now.Before(s.reverify) {
+		return nil
+	}
+	open, err := s.cfg.Ledger.OpenKeys(ctx, s.cfg.Migration, s.name, 10_000)
+	if err != nil {
+		return err
+	}
+	s.setOpen(open)
+	for _, k := range open {
+		s.Queue(k.Entity)
+	}
+	s.reverify = now.Add(s.cfg.Reverify)
+	return nil
+}
+
+func (s *State) setOpen(open []ledger.OpenKey) {
+	s.open, s.openBy = open, map[event.Entity][]int{}
+	for i, k := range open {
+		s.openBy[k.Entity] = append(s.openBy[k.Entity], i)
+	}
+}
+
+func (s *State) commit(ctx context.Context) error {
+	if s.batch.Empty() {
+		return nil
+	}
+	s.batch.At = s.cfg.Now()
+	if err := s.cfg.Ledger.Commit(ctx, &s.batch); err != nil {
+		return err
+	}
+	changed := len(s.batch.Found)+len(s.batch.Verified) > 0
+	s.reset()
+	if changed {
+		open, err := s.cfg.Ledger.OpenKeys(ctx, s.cfg.Migration, s.name, 10_000)
+		if err != nil {
+			return err
+		}
+		s.setOpen(open)
+	}
+	return nil
+}
+
+// targeted compares the entities, and those that are still busy after all attempts with their partition held.
+func (s *State) targeted(ctx context.Context, entities []event.Entity) error {
+	r, err := s.round(ctx, selection{entities: entities}, nil)
+	if err != nil {
+		return err
+	}
+	held := map[int32][]event.Entity{}
+	now := s.cfg.Now()
+	for _, b := range r.busy {
+		if !s.again(b.entity, now) {
+			continue
+		}
+		if s.cfg.Holder == nil || b.partition < 0 {
+			s.giveUp(b)
+			continue
+		}
+		held[b.partition] = append(held[b.partition], b.entity)
+	}
+	for partition, es := range held {
+		r, err := s.round(ctx, selection{entities: es}, &partition)
+		if err != nil {
+			return err
+		}
+		for _, b := range r.busy {
+			s.giveUp(b)
+		}
+	}
+	return nil
+}
+
+// giveUp counts an entity as undecided. What the sweep saw of it stays unverified.
+func (s *State) giveUp(b busy) {
+	s.mu.Lock()
+	delete(s.queue, b.entity)
+	s.mu.Unlock()
+	s.count(ledger.Undecided, b.reason, 1)
+	if _, swept := s.pending[b.entity]; swept && s.sweep != nil {
+		delete(s.pending, b.entity)
+		s.unverified(b)
+	}
+}
+
+func (s *State) unverified(b busy) {
+	s.sweep.Unverified++
+	if len(s.sweep.Keys) < ledger.MaxUnverified {
+		s.sweep.Keys = append(s.sweep.Keys, string(b.entity)+" ("+b.reason+")")
+	}
+}
+
+func (s *State) count(c ledger.Counter, detail string, n int64) {
+	if n != 0 {
+		s.batch.Counts = append(s.batch.Counts, ledger.Count{Comparison: s.name, Counter: c, Detail: detail, N: n})
+	}
+}
