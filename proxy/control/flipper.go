@@ -47,7 +47,7 @@ func (p *Flipper) Flip(ctx context.Context, flip stage.Flip) (stage.Entry, error
 		return stage.Entry{}, fmt.Errorf("append flip %s to the control log: %w; `banyan stage history` tells whether it arrived", flip.ID, err)
 	}
 	for {
-		next := p.f.wait()
+		next := p.f.Changed()
 		if e, ok := p.f.find(flip.ID); ok {
 			if e.Void != "" {
 				return e, fmt.Errorf("%w: %s", ErrLost, e.Void)

@@ -160,8 +160,8 @@ func (f *Follower) save(states map[event.Migration]stage.State) error {
 	return os.Rename(tmp.Name(), f.file)
 }
 
-// wait returns a channel that is closed at the next record.
-func (f *Follower) wait() <-chan struct{} {
+// Changed returns a channel that is closed at the next record.
+func (f *Follower) Changed() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.changed

@@ -44,6 +44,9 @@ func (s *Shadow) startCompare(ctx context.Context, name event.Migration, m confi
 		case <-ctx.Done():
 			return
 		}
+		if !s.comparing(ctx, name) {
+			return
+		}
 		var stop func()
 		ok := keep(ctx, s.o.Log, "comparison of "+string(name), func(ctx context.Context) (err error) {
 			l, p := s.Ledger(), s.projector(name)
@@ -58,6 +61,22 @@ func (s *Shadow) startCompare(ctx context.Context, name event.Migration, m confi
 		}
 	})
 	return nil
+}
+
+// comparing waits for a stage that compares: before it, the read model is not complete, and every missing row would be
+// called a finding.
+func (s *Shadow) comparing(ctx context.Context, name event.Migration) bool {
+	for {
+		changed := s.follow.Changed()
+		if s.follow.State(name).Stage.Compares() {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 func (s *Shadow) compare(ctx context.Context, name event.Migration, m config.Migration, l *ledger.Ledger, p *project.Projector,
@@ -78,7 +97,7 @@ func (s *Shadow) compare(ctx context.Context, name event.Migration, m config.Mig
 	for _, st := range states {
 		state, err := compare.NewState(compare.StateConfig{Migration: name, Fingerprint: fingerprint, Name: st.name, LegacySQL: st.Legacy, ModelSQL: st.Candidate,
 			Entity: st.entityOf, Key: st.keyOf, ID: st.idOf, Tables: st.Tables, Rules: st.rules, Partitions: s.f.Kafka.Partitions,
-			Legacy: legacyReader{s.Source, s.f.LegacyDB.MySQL != ""}, Model: modelReader{s.Models[name].Postgres, tracker, name}, Holder: holder{p}, Ledger: l,
+			Legacy: legacyReader{s.Source, s.f.LegacyDB.MySQL != ""}, Model: modelReader{s.Models[name].Postgres, tracker, name, s.f.Kafka.Partitions}, Holder: holder{p}, Ledger: l,
 			RowsPerSecond: st.Sweep.RowsPerSecond, Every: st.Sweep.Every, Log: s.o.Log}, index)
 		if err != nil {
 			return nil, err
@@ -236,9 +255,10 @@ func (n legacySnapshot) Query(ctx context.Context, sql string, args ...any) (com
 
 // modelReader is the read model as compare reads it.
 type modelReader struct {
-	pg        *readmodel.Postgres
-	tracker   *pending.Tracker
-	migration event.Migration
+	pg         *readmodel.Postgres
+	tracker    *pending.Tracker
+	migration  event.Migration
+	partitions int32
 }
 
 func (r modelReader) Snapshot(ctx context.Context) (compare.ModelSnapshot, error) {
@@ -246,7 +266,14 @@ func (r modelReader) Snapshot(ctx context.Context) (compare.ModelSnapshot, error
 	if err != nil {
 		return nil, err
 	}
-	return modelSnapshot{n, ctx}, nil
+	// Read now: while a query of the snapshot streams its connection takes no other.
+	m := modelSnapshot{Snapshot: n, ctx: ctx, progress: make([]*event.Progress, r.partitions)}
+	for i := range m.progress {
+		if m.progress[i], err = n.Progress(ctx, int32(i)); err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+	}
+	return m, nil
 }
 
 func (r modelReader) Dialect() compare.Dialect { return postgresDialect }
@@ -257,7 +284,12 @@ func (r modelReader) Wait(ctx context.Context, at event.Position) error {
 
 type modelSnapshot struct {
 	*readmodel.Snapshot
-	ctx context.Context // of the round that opened it: closing must work within it
+	ctx      context.Context // of the round that opened it: closing must work although it has ended
+	progress []*event.Progress
+}
+
+func (n modelSnapshot) Progress(_ context.Context, partition int32) (*event.Progress, error) {
+	return n.progress[partition], nil
 }
 
 func (n modelSnapshot) Query(ctx context.Context, sql string, args ...any) (compare.Rows, error) {

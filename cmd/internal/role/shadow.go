@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"banyan/cmd/internal/config"
 	"banyan/legacyadapter/changelog"
+	"banyan/proxy/control"
 	"banyan/proxy/event"
 	"banyan/shadow/contract"
 	"banyan/shadow/dispatch"
@@ -34,6 +36,7 @@ type Shadow struct {
 	mu     sync.Mutex // guards Ledger, which comes up in the background
 	ledger *ledger.Ledger
 
+	follow *control.Follower
 	topics chan struct{} // closed once all topics are there
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -71,6 +74,10 @@ func (s *Shadow) start(ctx context.Context) error {
 		}
 	})
 	var err error
+	if s.follow, err = control.Follow(ctx, control.FollowerConfig{Kafka: s.f.Kafka, Log: slog.New(slog.DiscardHandler)}); err != nil {
+		return err
+	}
+	s.onStop(s.follow.Stop)
 	if s.Contracts, err = loadContracts(s.f); err != nil {
 		return err
 	}
