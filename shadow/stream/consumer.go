@@ -73,7 +73,7 @@ func (c *Consumer) Start(ctx context.Context) error {
 	fetch, err := c.cfg.Kafka.Client("banyan-"+c.cfg.Group, append([]kgo.Opt{
 		kgo.FetchMaxBytes(8 << 20), kgo.FetchMaxPartitionBytes(1 << 20),
 		// A partition that starts, or goes on, waits for the fetch that is under way without it: 5s by default.
-		kgo.FetchMaxWait(200 * time.Millisecond),
+		kgo.FetchMaxWait(200 * time.Millisecond), quickStart(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // deleted records are an error, not a jump
 	}, c.cfg.Options...)...)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
@@ -94,6 +95,10 @@ func Last(ctx context.Context, cfg kafka.Config, topic string, partition int32, 
 	return Record{}, false, nil
 }
 
+// quickStart lets a partition be fetched as soon as it is added: the client first asks who leads it, and may not ask
+// again sooner than this.
+func quickStart() kgo.Opt { return kgo.MetadataMinAge(10 * time.Millisecond) }
+
 // reader reads windows of one partition.
 type reader struct {
 	cl         *kgo.Client
@@ -104,7 +109,7 @@ type reader struct {
 
 func newReader(ctx context.Context, cfg kafka.Config, topic string, partition int32) (*reader, error) {
 	cl, err := cfg.Client("banyan-reader", kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(8<<20), kgo.FetchMaxPartitionBytes(4<<20))
+		kgo.FetchMaxBytes(8<<20), kgo.FetchMaxPartitionBytes(4<<20), quickStart())
 	if err != nil {
 		return nil, err
 	}
