@@ -81,9 +81,10 @@ func (w *world) flipTo(p *Process, m event.Migration, to stage.State) admin.Flip
 	return f
 }
 
-// With players, cron and a correct mapping, shadow finds nothing but what it may: the evidence grows and no finding opens.
-func TestShadowFindsNothingWhereNothingIsWrong(t *testing.T) {
-	w := newWorld(t, game.Size{Matches: 2, Players: 8, Provinces: 16, Units: 60})
+// With players, cron and a correct mapping, shadow finds nothing; at live the candidate answers, nobody misses an own
+// move, and a rollback gives all reads back to legacy.
+func TestShadowThenLiveThenBack(t *testing.T) {
+	w := newWorld(t, game.Size{Matches: 4, Players: 8, Provinces: 16, Units: 60})
 	p := w.process()
 	w.startService()
 	w.flipTo(p, "units", stage.State{Stage: stage.DualWrite})
@@ -91,19 +92,60 @@ func TestShadowFindsNothingWhereNothingIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.flipTo(p, "units", stage.State{Stage: stage.Shadow})
-	d := w.play(play.Config{Players: 16, Matches: 2, Requests: 2500, Seed: 2})
-	if got := d.Totals(); got.Errors != 0 || got.Missed != 0 {
+	c := play.Config{Players: 16, Matches: 4, Requests: 2500, Seed: 2}
+	if got := w.play(c).Totals(); got.Errors != 0 || got.Missed != 0 {
 		t.Fatalf("players noticed: %+v", got)
 	}
 	w.caughtUp("units")
 	w.evidence(p, 100)
-	findings, err := p.Ops.Findings(t.Context(), "units", []string{"open", "reopened"})
+	w.noFinding(p)
+
+	f := w.flipTo(p, "units", stage.State{Stage: stage.Live, Share: stage.Share{Percent: 100, Exclude: []event.OrderingKey{"match/2", "match/3"}}})
+	if len(f.Obeyed) != 1 || len(f.Late) != 0 || f.TookMS > 1000 {
+		t.Errorf("obeyed by %v, late %v, after %d ms; want one proxy within a second", f.Obeyed, f.Late, f.TookMS)
+	}
+	c.Requests, c.Seed = 4000, 3
+	got := w.play(c).Totals()
+	if got.Errors != 0 || got.Missed != 0 {
+		t.Fatalf("players noticed: %d errors, %d missed own writes: %v", got.Errors, got.Missed, got.Examples)
+	}
+	byCandidate, fell := 0, uint64(0)
+	for _, r := range got.Rows {
+		if r.ServedBy == "candidate" {
+			byCandidate += r.Count
+		}
+	}
+	for _, ty := range w.proxy.Pairs.Tallies() {
+		fell += ty.ByLegacy
+	}
+	t.Logf("live for half of the matches: %d reads by the candidate, %d in the share that legacy had to answer", byCandidate, fell)
+	if byCandidate == 0 {
+		t.Error("the candidate answered nothing")
+	}
+	w.flipTo(p, "units", stage.State{Stage: stage.Off})
+	c.Requests = 300
+	for _, r := range w.play(c).Totals().Rows {
+		if r.ServedBy == "candidate" {
+			t.Errorf("after the rollback the candidate answered %d %s", r.Count, r.Endpoint)
+		}
+	}
+}
+
+func (w *world) noFinding(p *Process) {
+	w.t.Helper()
+	findings, err := p.Ops.Findings(w.t.Context(), "units", nil)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	for _, f := range findings {
-		full, _ := p.Ops.Finding(t.Context(), f.ID)
-		t.Errorf("finding %s %s %s %s: %s\n%+v", f.ID, f.Comparison, f.Cause, f.Place, f.Why, full.Examples)
+		full, err := p.Ops.Finding(w.t.Context(), f.ID)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Errorf("finding %s (%s) %s %s %s: %s", f.ID, f.State, f.Comparison, f.Cause, f.Place, f.Why)
+		for _, e := range full.Examples {
+			w.t.Logf("  %s %s %s: legacy %s, candidate %s, %s to %s, writes %v, pair %s", e.Key, e.Entity, e.Path, e.Legacy, e.Candidate, e.Low, e.High, e.Writes, e.Pair)
+		}
 	}
 }
 
