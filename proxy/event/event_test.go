@@ -168,6 +168,15 @@ func TestProgressHolds(t *testing.T) {
 	}
 }
 
+func TestAHeldKeyIsCompleteOnlyBelowWhereItIsHeld(t *testing.T) {
+	p := Progress{Migration: "units", Position: 100, Held: []Held{{"units", "match/7", 40}, {"units", "match/8", 200}, {"economy", "match/9", 1}}, Parked: []OrderingKey{"match/6"}}
+	for k, want := range map[OrderingKey]Position{"match/7": 39, "match/8": 100, "match/9": 100, "match/6": 0} {
+		if got := p.Complete(k); got != want {
+			t.Errorf("%s: %s, want %s", k, got, want)
+		}
+	}
+}
+
 func BenchmarkIntentJournalForm(b *testing.B) {
 	in := sampleIntent()
 	in.Body = make([]byte, 2048)

@@ -124,6 +124,23 @@ func DecodeProgress(b []byte) (*Progress, error) {
 	return decode[Progress](b, KindProgress, MarkVersion)
 }
 
+// Complete is the position up to which the read model holds everything of one key: below the partition's where the key
+// is held, zero where it is parked.
+func (p *Progress) Complete(k OrderingKey) Position {
+	at := p.Position
+	for _, h := range p.Held {
+		if (h.Key == k || h.Key == "") && h.Migration == p.Migration && h.From <= at {
+			at = h.From - 1
+		}
+	}
+	for _, x := range p.Parked {
+		if x == k {
+			at = 0
+		}
+	}
+	return at
+}
+
 // Holds says whether a read at this progress shows the write: it is settled, and its key is not held.
 func (p *Progress) Holds(w WriteID, k OrderingKey) bool {
 	r, ok := p.Replicas[w.Replica]

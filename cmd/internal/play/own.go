@@ -8,11 +8,13 @@ import (
 // own remembers what a player wrote, and complains of a read that does not show it.
 //
 // It complains only of what nobody else can have caused. A unit's client_ref and
-// target are its owner's alone, so a read with others is stale (but a unit arrives). A unit or offer
-// that is absent may have been killed, accepted or expired meanwhile; it was missed only if it is
-// seen again later. What is disbanded or closed never comes back.
+// target are its owner's alone, so a read with others is stale (but a unit arrives). What is disbanded or closed never
+// comes back. A unit or offer that is absent may have been killed, accepted or expired meanwhile by others; seen again
+// later, reads went back in time, which is no write of one's own missed and is counted apart: a page that is served by
+// legacy is fresher than a read model.
 type own struct {
 	miss   func(format string, args ...any)
+	back   func(format string, args ...any)
 	marks  map[int]mark // by unit
 	absent map[int]bool // units that a read did not show
 	killed map[int]bool // units disbanded by the player
@@ -27,8 +29,8 @@ type mark struct {
 	to  int    // the province of its last move, 0 without one
 }
 
-func newOwn(miss func(string, ...any)) own {
-	return own{miss: miss, marks: map[int]mark{}, absent: map[int]bool{}, killed: map[int]bool{}, offers: map[int]bool{}, ended: map[int]bool{}}
+func newOwn(miss, back func(string, ...any)) own {
+	return own{miss: miss, back: back, marks: map[int]mark{}, absent: map[int]bool{}, killed: map[int]bool{}, offers: map[int]bool{}, ended: map[int]bool{}}
 }
 
 func (o *own) marked(unit int, m mark) { o.marks[unit] = m }
@@ -106,7 +108,7 @@ func (o *own) alive(unit int) {
 		o.miss("unit %d was disbanded and is still there", unit)
 	}
 	if o.absent[unit] {
-		o.miss("unit %d was left out of a read and is there again", unit)
+		o.back("unit %d was left out of a read and is there again", unit)
 		delete(o.absent, unit)
 	}
 }
@@ -121,7 +123,7 @@ func (o *own) trades(list []trade) {
 			o.miss("trade %d was closed and is still open", id)
 		}
 		if o.offers[id] {
-			o.miss("trade %d was left out of a read and is there again", id)
+			o.back("trade %d was left out of a read and is there again", id)
 			o.offers[id] = false
 		}
 	}

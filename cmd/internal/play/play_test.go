@@ -116,7 +116,8 @@ func TestOwnWritesThatAReadDoesNotShow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var misses []string
-			o := newOwn(func(format string, args ...any) { misses = append(misses, format) })
+			complain := func(format string, args ...any) { misses = append(misses, format) }
+			o := newOwn(complain, complain)
 			c.do(&o)
 			got := strings.Join(misses, "; ")
 			switch {

@@ -55,6 +55,8 @@ func (d *Driver) newPlayer(i int, transport http.RoundTripper) (*player, error) 
 	p := &player{d: d, index: i, name: fmt.Sprintf("p%d_%d", i%d.cfg.Matches+1, i/d.cfg.Matches+1), rng: rand.New(rand.NewPCG(d.cfg.Seed, uint64(i)+1))}
 	p.own = newOwn(func(format string, args ...any) {
 		d.count(func(t *tally) { t.miss(p.name+": "+format, args...) })
+	}, func(format string, args ...any) {
+		d.count(func(t *tally) { t.back(p.name+": "+format, args...) })
 	})
 	var err error
 	p.s, err = NewSession(d.cfg.BaseURL, d.cfg.Host, transport, func(e Exchange) {

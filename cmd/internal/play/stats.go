@@ -17,6 +17,7 @@ type Totals struct {
 	Refused  int
 	Done     int // writes that were done
 	Missed   int // reads that did not show the reader's own write
+	Back     int // reads that were older than an earlier one of the same player, in what others did
 	Examples []string
 	Rows     []Row // by endpoint and side
 }
@@ -80,7 +81,7 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.2fms", float64(d)/1e6) }
 // tally counts. Its owner keeps it from being used by two at once.
 type tally struct {
 	requests, errors, refused int
-	done, missed              int
+	done, missed, backwards   int
 	rows                      map[[2]string]*row
 	examples                  []string
 }
@@ -123,6 +124,11 @@ func (t *tally) miss(format string, args ...any) {
 	t.example("missed: "+format, args...)
 }
 
+func (t *tally) back(format string, args ...any) {
+	t.backwards++
+	t.example("back in time: "+format, args...)
+}
+
 func (t *tally) example(format string, args ...any) {
 	if len(t.examples) < maxExamples {
 		t.examples = append(t.examples, fmt.Sprintf(format, args...))
@@ -130,7 +136,7 @@ func (t *tally) example(format string, args ...any) {
 }
 
 func (t *tally) totals() Totals {
-	out := Totals{Requests: t.requests, Errors: t.errors, Refused: t.refused, Done: t.done, Missed: t.missed, Examples: slices.Clone(t.examples)}
+	out := Totals{Requests: t.requests, Errors: t.errors, Refused: t.refused, Done: t.done, Missed: t.missed, Back: t.backwards, Examples: slices.Clone(t.examples)}
 	for key, r := range t.rows {
 		took := r.took
 		sum := Row{Endpoint: key[0], ServedBy: key[1], Count: r.count, Errors: r.errors, Refused: r.refused, took: &took}

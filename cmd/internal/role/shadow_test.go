@@ -118,7 +118,7 @@ func TestShadowThenLiveThenBack(t *testing.T) {
 	for _, ty := range w.proxy.Pairs.Tallies() {
 		fell += ty.ByLegacy
 	}
-	t.Logf("live for half of the matches: %d reads by the candidate, %d in the share that legacy had to answer", byCandidate, fell)
+	t.Logf("live for half of the matches: %d reads by the candidate, %d in the share that legacy had to answer; %d went back in time", byCandidate, fell, got.Back)
 	if byCandidate == 0 {
 		t.Error("the candidate answered nothing")
 	}

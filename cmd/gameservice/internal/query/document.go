@@ -18,12 +18,12 @@ type document struct {
 
 // document asks Redis, and PostgreSQL when Redis has not got it, is behind or away. A document that is behind is better
 // than none: it says so itself.
-func (h *Handler) document(ctx context.Context, m Model, partition int32, key, statement, name string, id int64) (document, error) {
-	d, fresh, errRedis := h.fromRedis(ctx, m, partition, key)
+func (h *Handler) document(ctx context.Context, m Model, order event.OrderingKey, key, statement, name string, id int64) (document, error) {
+	d, fresh, errRedis := h.fromRedis(ctx, m, order, key)
 	if fresh {
 		return d, nil
 	}
-	p, errPostgres := h.fromPostgres(ctx, m, partition, statement, name, id)
+	p, errPostgres := h.fromPostgres(ctx, m, order, statement, name, id)
 	switch {
 	case errPostgres == nil && p.json != nil:
 		return p, nil
@@ -36,10 +36,11 @@ func (h *Handler) document(ctx context.Context, m Model, partition int32, key, s
 }
 
 // fromRedis reads the partition's progress before and after the document: what is written in between lies between them.
-func (h *Handler) fromRedis(ctx context.Context, m Model, partition int32, key string) (d document, fresh bool, err error) {
+func (h *Handler) fromRedis(ctx context.Context, m Model, order event.OrderingKey, key string) (d document, fresh bool, err error) {
 	if m.Redis == nil {
 		return document{}, false, nil
 	}
+	partition := event.Partition(order, h.cfg.Partitions)
 	before, err := m.Redis.Progress(ctx, partition)
 	if err != nil || before == nil {
 		return document{}, false, err
@@ -51,12 +52,13 @@ func (h *Handler) fromRedis(ctx context.Context, m Model, partition int32, key s
 	if err != nil || after == nil {
 		return document{}, false, err
 	}
-	d.before, d.after = before.Position, max(after.Applied, after.Position)
+	d.before, d.after = before.Complete(order), max(after.Applied, after.Position)
 	return d, h.cfg.Now().Sub(after.At) <= h.cfg.Stale, nil
 }
 
 // fromPostgres renders the document and reads the progress in one snapshot.
-func (h *Handler) fromPostgres(ctx context.Context, m Model, partition int32, statement, name string, id int64) (document, error) {
+func (h *Handler) fromPostgres(ctx context.Context, m Model, order event.OrderingKey, statement, name string, id int64) (document, error) {
+	partition := event.Partition(order, h.cfg.Partitions)
 	s, err := m.Postgres.Snapshot(ctx)
 	if err != nil {
 		return document{}, err
@@ -73,7 +75,7 @@ func (h *Handler) fromPostgres(ctx context.Context, m Model, partition int32, st
 	if err != nil {
 		return document{}, err
 	}
-	d := document{before: p.Position, after: max(p.Applied, p.Position)}
+	d := document{before: p.Complete(order), after: max(p.Applied, p.Position)}
 	for v := range rows.All() {
 		if text, ok := v[rows.Columns[1]].(string); ok {
 			d.json = json.RawMessage(text)

@@ -82,7 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.Serv
 type asked struct {
 	*http.Request
 	match, player int64
-	partition     int32
+	order         event.OrderingKey
 	now           time.Time
 }
 
@@ -101,7 +101,7 @@ func (h *Handler) inMatch(answerTo func(asked) (answer, error)) http.HandlerFunc
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		q := asked{r, match, player, event.Partition(event.OrderingKey("match/"+strconv.FormatInt(match, 10)), h.cfg.Partitions), h.cfg.Now()}
+		q := asked{r, match, player, event.OrderingKey("match/" + strconv.FormatInt(match, 10)), h.cfg.Now()}
 		home, err := h.members.match(r.Context(), h.cfg.Units.Postgres, player)
 		var a answer
 		switch {
@@ -155,7 +155,7 @@ func (q *asked) spread(d document) answer {
 }
 
 func (h *Handler) gameMap(q asked) (answer, error) {
-	d, err := h.document(q.Context(), h.cfg.Units, q.partition, fmt.Sprintf("match:%d:map", q.match), "units/map_document.sql", "match", q.match)
+	d, err := h.document(q.Context(), h.cfg.Units, q.order, fmt.Sprintf("match:%d:map", q.match), "units/map_document.sql", "match", q.match)
 	if err != nil {
 		return answer{}, err
 	}
@@ -163,7 +163,7 @@ func (h *Handler) gameMap(q asked) (answer, error) {
 }
 
 func (h *Handler) trades(q asked) (answer, error) {
-	d, err := h.document(q.Context(), h.cfg.Economy, q.partition, fmt.Sprintf("match:%d:trades", q.match), "economy/trades_document.sql", "match", q.match)
+	d, err := h.document(q.Context(), h.cfg.Economy, q.order, fmt.Sprintf("match:%d:trades", q.match), "economy/trades_document.sql", "match", q.match)
 	if err != nil {
 		return answer{}, err
 	}
@@ -189,7 +189,7 @@ type unit struct {
 
 func (h *Handler) units(q asked) (answer, error) {
 	of := leadingInt(q.PathValue("of"))
-	d, err := h.document(q.Context(), h.cfg.Units, q.partition, fmt.Sprintf("player:%d:units", of), "units/units_document.sql", "player", of)
+	d, err := h.document(q.Context(), h.cfg.Units, q.order, fmt.Sprintf("player:%d:units", of), "units/units_document.sql", "player", of)
 	if err != nil {
 		return answer{}, err
 	}
@@ -253,7 +253,7 @@ func (h *Handler) resources(q asked) (answer, error) {
 	if of := q.URL.Query().Get("of"); of != "" && of != strconv.FormatInt(q.player, 10) {
 		return refused("notyours"), nil
 	}
-	d, err := h.document(q.Context(), h.cfg.Economy, q.partition, fmt.Sprintf("player:%d:resources", q.player), "economy/resources_document.sql", "player", q.player)
+	d, err := h.document(q.Context(), h.cfg.Economy, q.order, fmt.Sprintf("player:%d:resources", q.player), "economy/resources_document.sql", "player", q.player)
 	if err != nil {
 		return answer{}, err
 	}
