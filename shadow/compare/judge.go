@@ -214,7 +214,7 @@ func (j *judgement) compare(v *verdict, r *route, p *capture.Pair, why string) {
 		v.outcome, v.report.Compared = equal, 1
 		return
 	}
-	report, err := diff.CompareJSON(a, b, r.Rules, diff.Options{Keep: 1000, Undecided: func(entity string, _ diff.Path) bool {
+	report, err := diff.CompareJSON(a, b, r.Rules, diff.Options{Keep: 1000, Elapsed: p.Candidate.End.Sub(p.Legacy.End), Undecided: func(entity string, _ diff.Path) bool {
 		_, hit := v.moved.Entities[event.Entity(entity)]
 		return entity != "" && hit
 	}})

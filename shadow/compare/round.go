@@ -32,6 +32,7 @@ type busy struct {
 
 // result of a round.
 type result struct {
+	began     uint64 // what was asked before it began
 	low, high event.Position
 	rows      int64 // compared for good
 	different int64
@@ -45,12 +46,13 @@ type result struct {
 func (s *State) round(ctx context.Context, sel selection, hold *int32) (*result, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
 	defer cancel()
+	soFar := s.soFar()
 	legacy, err := s.cfg.Legacy.Snapshot(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("legacy snapshot: %w", err)
 	}
 	defer legacy.Close()
-	r := &rounder{State: s, result: &result{low: legacy.Low(), high: legacy.High()}, parts: map[int32]*part{}}
+	r := &rounder{State: s, result: &result{began: soFar, low: legacy.Low(), high: legacy.High()}, parts: map[int32]*part{}}
 	if hold != nil {
 		release, err := s.cfg.Holder.Hold(ctx, *hold, legacy.High())
 		if err != nil {
@@ -342,7 +344,7 @@ func (r *rounder) found(p *part, key event.OrderingKey, entity event.Entity, d *
 
 // settled takes an entity off the lists and verifies the places of findings that are equal now.
 func (r *rounder) settled(entity event.Entity, report *diff.Report) {
-	r.done(entity)
+	r.done(entity, r.began)
 	for _, i := range r.openBy[entity] {
 		k := r.open[i]
 		if !r.rules.mutes(diff.Path(k.Path)) && !differsAt(report, k.Path) {

@@ -92,10 +92,11 @@ type State struct {
 	tables Tables
 	index  func(partition int32) *Index
 
-	mu      sync.Mutex // guards queue, order and dropped
+	mu      sync.Mutex // guards queue, order, dropped and asked
 	queue   map[event.Entity]*waiting
 	order   []event.Entity
 	dropped int64
+	asked   uint64 // calls of Queue
 
 	sweep     *ledger.Sweep
 	pending   map[event.Entity]struct{} // seen by the sweep and not verified yet
@@ -113,6 +114,7 @@ type waiting struct {
 	first    time.Time
 	attempts int
 	due      time.Time
+	asked    uint64 // the newest call of Queue for it
 }
 
 // NewState checks the config. index gives the partitions' indexes; a partition that it has not got is not compared here.
@@ -150,7 +152,9 @@ func (s *State) Queue(e event.Entity) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asked++
 	if w := s.queue[e]; w != nil {
+		w.asked = s.asked
 		return
 	}
 	if len(s.queue) >= s.cfg.MaxQueue {
@@ -158,7 +162,7 @@ func (s *State) Queue(e event.Entity) {
 		return
 	}
 	now := s.cfg.Now()
-	s.queue[e] = &waiting{first: now, due: now}
+	s.queue[e] = &waiting{first: now, due: now, asked: s.asked}
 	s.order = append(s.order, e)
 	select {
 	case s.wake <- struct{}{}:
@@ -203,11 +207,30 @@ func (s *State) due(now time.Time) (batch []event.Entity) {
 	return batch
 }
 
-// done takes an entity off all lists: it was compared for good.
-func (s *State) done(e event.Entity) {
+// soFar is the newest call of Queue. What is asked later than a round began, the round does not answer.
+func (s *State) soFar() uint64 {
 	s.mu.Lock()
-	delete(s.queue, e)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+// answered takes an entity off the queue, unless it was asked for again since.
+func (s *State) answered(e event.Entity, soFar uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch w := s.queue[e]; {
+	case w == nil:
+	case w.asked > soFar:
+		now := s.cfg.Now()
+		*w = waiting{first: now, due: now, asked: w.asked}
+	default:
+		delete(s.queue, e)
+	}
+}
+
+// done takes an entity off all lists: it was compared for good.
+func (s *State) done(e event.Entity, soFar uint64) {
+	s.answered(e, soFar)
 	if _, swept := s.pending[e]; swept {
 		delete(s.pending, e)
 		s.sweep.Verified++
@@ -336,7 +359,7 @@ func (s *State) targeted(ctx context.Context, entities []event.Entity) error {
 			continue
 		}
 		if s.cfg.Holder == nil || b.partition < 0 {
-			s.giveUp(b)
+			s.giveUp(b, r.began)
 			continue
 		}
 		held[b.partition] = append(held[b.partition], b.entity)
@@ -347,17 +370,15 @@ func (s *State) targeted(ctx context.Context, entities []event.Entity) error {
 			return err
 		}
 		for _, b := range r.busy {
-			s.giveUp(b)
+			s.giveUp(b, r.began)
 		}
 	}
 	return nil
 }
 
 // giveUp counts an entity as undecided. What the sweep saw of it stays unverified.
-func (s *State) giveUp(b busy) {
-	s.mu.Lock()
-	delete(s.queue, b.entity)
-	s.mu.Unlock()
+func (s *State) giveUp(b busy, soFar uint64) {
+	s.answered(b.entity, soFar)
 	s.count(ledger.Undecided, b.reason, 1)
 	if _, swept := s.pending[b.entity]; swept && s.sweep != nil {
 		delete(s.pending, b.entity)

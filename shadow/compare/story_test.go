@@ -419,6 +419,40 @@ func TestDarkSourcesAreCountedOnceAndWithdrawn(t *testing.T) {
 	}
 }
 
+// A successor reads old entries again for its index, and counts them no second time.
+func TestSourcesCountOnceOverARestart(t *testing.T) {
+	w := newWorld(t, nil)
+	w.units(1)
+	w.change(event.Dark, 1, event.Values{"hp": num(3)})
+	records := w.records
+	w.quiet()
+	w.worker.Close(t.Context())
+	w.replay(records, w.reopen())
+	w.quiet()
+	if s := w.books.sources; s["units.hp"] != 1 {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestAMutedPathVerifiesNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	w.wrong = func(n int, r event.RowChange) (event.RowChange, bool) { return r, n != 3 }
+	w.units(2)
+	w.change(event.Effect, 2, event.Values{"hp": num(1)})
+	w.quiet()
+	w.send(w.read(w.head))
+	w.quiet()
+	if len(w.books.open) != 1 {
+		t.Fatalf("%+v", w.books.open)
+	}
+	w.c.routes["map"] = newRoute(Route{Name: "map", Rules: rules(t, "/units unordered_by id entity unit/{id}", "/units/*/hp ignore why noise")})
+	w.send(w.read(w.head))
+	w.quiet()
+	if len(w.books.open) != 1 || w.books.counts["judged"] != 2 {
+		t.Fatalf("%+v %+v", w.books.open, w.books.counts)
+	}
+}
+
 func TestTalliesGoToTheLedger(t *testing.T) {
 	w := newWorld(t, nil)
 	w.put(topics.Pairs(), event.KindTally, nil, event.Encode(&capture.Tally{V: 1, N: 1, Migration: migration, Route: "map"}))
