@@ -4,12 +4,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Options are how a comparison is run; the zero value serves.
 type Options struct {
 	// Keep is how many differences a report keeps; default 100. All are counted.
 	Keep int
+	// Elapsed is how much later the candidate answered: instants may be that much later too, and countdowns lower.
+	Elapsed time.Duration
 	// Session is what earlier documents of the same session taught. Nil begins afresh.
 	Session *Session
 	// Undecided reports whether the value at path, all of it, is not to be

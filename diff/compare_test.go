@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -294,5 +295,31 @@ func TestMatchingIsBoundedAndSaysSo(t *testing.T) {
 	r := Compare(decode(t, "["+a.String()[1:]+"]"), decode(t, "["+b.String()[1:]+"]"), rules, Options{})
 	if r.Total != 3000 || r.NotesTotal != 1 {
 		t.Errorf("%s, notes %v", r.Summary(), r.Notes)
+	}
+}
+
+// A candidate that is asked seconds later has a later clock and a lower countdown; that is not a difference, and no more
+// than that is.
+func TestElapsedTimeIsNoDifference(t *testing.T) {
+	rules, err := Compile([]Rule{{At: "/now", Clock: 2 * time.Second}, {At: "/left", Countdown: 2 * time.Second}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		legacy, candidate string
+		elapsed           time.Duration
+		differs           int
+	}{
+		{`{"now":1700000000,"left":30}`, `{"now":1700000010,"left":20}`, 10 * time.Second, 0},
+		{`{"now":1700000000,"left":3}`, `{"now":1700000010,"left":0}`, 10 * time.Second, 0},
+		{`{"now":1700000000,"left":30}`, `{"now":1700000000,"left":30}`, 10 * time.Second, 0}, // a clock of its own may stand: it is within Δ
+		{`{"now":1700000000,"left":30}`, `{"now":1700000010,"left":20}`, 0, 2},
+		{`{"now":1700000000,"left":30}`, `{"now":1700000020,"left":10}`, 10 * time.Second, 2},
+		{`{"now":1700000000,"left":30}`, `{"now":1700000000,"left":"x"}`, 0, 1},
+	} {
+		r, err := CompareJSON([]byte(c.legacy), []byte(c.candidate), rules, Options{Elapsed: c.elapsed})
+		if err != nil || r.Total != c.differs {
+			t.Errorf("%s, %s after %s: %d differences, %v; want %d", c.legacy, c.candidate, c.elapsed, r.Total, err, c.differs)
+		}
 	}
 }

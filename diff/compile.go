@@ -45,7 +45,7 @@ type node struct {
 
 // plan is the first rule of each kind that matches a place.
 type plan struct {
-	ignore, within, clock, unordered, opaque, counter, loose, entity *compiled
+	ignore, within, clock, countdown, unordered, opaque, counter, loose, entity *compiled
 }
 
 var deadNode = func() *node {
@@ -227,6 +227,7 @@ func (p *plan) add(c *compiled) {
 	set(&p.ignore, c.rule.Ignore)
 	set(&p.within, c.within != nil)
 	set(&p.clock, c.rule.Clock > 0)
+	set(&p.countdown, c.rule.Countdown > 0)
 	set(&p.unordered, c.rule.Unordered || len(c.rule.UnorderedBy) > 0)
 	set(&p.opaque, c.rule.Opaque)
 	set(&p.counter, c.rule.Counter)

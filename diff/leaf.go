@@ -1,6 +1,10 @@
 package diff
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
 
 // leaf compares two values that are not both objects nor both lists.
 func (w *walker) leaf(s *scope, a, b *Value) {
@@ -24,6 +28,15 @@ func (w *walker) leaf(s *scope, a, b *Value) {
 		ok, why := w.clock(c, a, b)
 		if ok {
 			w.use(c, "clock")
+			w.equal(1)
+			return
+		}
+		near = why
+	}
+	if c := s.n.countdown; c != nil {
+		ok, why := w.countdown(c, a, b)
+		if ok {
+			w.use(c, "countdown")
 			w.equal(1)
 			return
 		}
@@ -103,11 +116,27 @@ func (w *walker) clock(c *compiled, a, b *Value) (bool, string) {
 	if !okA || !okB {
 		return false, "clock: not an instant"
 	}
-	apart := x.Sub(y).Abs()
+	later := y.Sub(x)
+	apart := min(later.Abs(), (later - w.opt.Elapsed).Abs())
 	if apart <= c.rule.Clock {
 		return true, ""
 	}
 	return false, fmt.Sprintf("clock %s exceeded by %s", c.rule.Clock, apart-c.rule.Clock)
+}
+
+// countdown takes seconds that run down to zero, and ran on between the two answers.
+func (w *walker) countdown(c *compiled, a, b *Value) (bool, string) {
+	x, errA := strconv.ParseFloat(a.text, 64)
+	y, errB := strconv.ParseFloat(b.text, 64)
+	if a.kind != Number || b.kind != Number || errA != nil || errB != nil {
+		return false, "countdown: not a number"
+	}
+	bound := c.rule.Countdown.Seconds()
+	apart := min(math.Abs(x-y), math.Abs(max(0, x-w.opt.Elapsed.Seconds())-y))
+	if apart <= bound {
+		return true, ""
+	}
+	return false, fmt.Sprintf("countdown %s exceeded by %gs", c.rule.Countdown, apart-bound)
 }
 
 // numbers reads both values as numbers: two numbers, two strings that hold

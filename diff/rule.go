@@ -24,10 +24,14 @@ type Rule struct {
 	// magnitude. More than 0, and at most 100%.
 	Within string `yaml:"within,omitempty" json:"within,omitempty"`
 	// Clock lets instants lie apart, however each side writes them: epoch
-	// seconds or milliseconds, RFC 3339, or 2006-01-02 15:04:05 in UTC. More
+	// seconds or milliseconds, RFC 3339, or 2006-01-02 15:04:05 in UTC; the time
+	// between the two answers ([Options.Elapsed]) comes on top. More
 	// than 0, less than 15m: that is the smallest step between time zones, and
 	// a wrong time zone is a finding.
 	Clock time.Duration `yaml:"clock,omitempty" json:"clock,omitempty"`
+	// Countdown lets numbers of seconds that run down to zero lie apart by so much, beside the time between the two
+	// answers. More than 0, less than 15m.
+	Countdown time.Duration `yaml:"countdown,omitempty" json:"countdown,omitempty"`
 	// Unordered compares a list as a multiset of whole elements.
 	Unordered bool `yaml:"unordered,omitempty" json:"unordered,omitempty"`
 	// UnorderedBy compares a list as a multiset of elements that are found by
@@ -76,6 +80,9 @@ func (r Rule) Validate() error {
 	if r.Clock < 0 || r.Clock >= maxClock {
 		bad("clock", r.Clock.String(), "must be more than 0 and less than 15m, the smallest step between time zones: more would hide a wrong one")
 	}
+	if r.Countdown < 0 || r.Countdown >= maxClock {
+		bad("countdown", r.Countdown.String(), "must be more than 0 and less than 15m")
+	}
 	for _, key := range r.UnorderedBy {
 		if key == "" || strings.Contains(key, ",") {
 			bad("unordered_by", key, "must be the names of members, without commas")
@@ -102,11 +109,11 @@ func (r Rule) validateKinds(bad func(field, value, bound string)) {
 	kinds := r.kinds()
 	switch {
 	case len(kinds) > 1:
-		bad(kinds[1], "with "+kinds[0], "a rule has one of ignore, within, clock, unordered, unordered_by, opaque, counter; write two rules")
+		bad(kinds[1], "with "+kinds[0], "a rule has one of ignore, within, clock, countdown, unordered, unordered_by, opaque, counter; write two rules")
 	case r.Ignore && (len(r.Loose) > 0 || r.Entity != ""):
 		bad("ignore", "with loose or entity", "nothing is compared at an ignored place")
 	case len(kinds) == 0 && len(r.Loose) == 0 && r.Entity == "":
-		bad("at", r.At, "the rule says nothing: give it ignore, within, clock, unordered, unordered_by, opaque, counter, loose or entity")
+		bad("at", r.At, "the rule says nothing: give it ignore, within, clock, countdown, unordered, unordered_by, opaque, counter, loose or entity")
 	}
 }
 
@@ -116,7 +123,7 @@ func (r Rule) kinds() []string {
 		name string
 		set  bool
 	}{
-		{"ignore", r.Ignore}, {"within", r.Within != ""}, {"clock", r.Clock != 0}, {"unordered", r.Unordered},
+		{"ignore", r.Ignore}, {"within", r.Within != ""}, {"clock", r.Clock != 0}, {"countdown", r.Countdown != 0}, {"unordered", r.Unordered},
 		{"unordered_by", len(r.UnorderedBy) > 0}, {"opaque", r.Opaque}, {"counter", r.Counter},
 	} {
 		if k.set {

@@ -29,6 +29,9 @@ func (r Rule) String() string {
 	if r.Clock != 0 {
 		field("clock", r.Clock.String())
 	}
+	if r.Countdown != 0 {
+		field("countdown", r.Countdown.String())
+	}
 	flag("unordered", r.Unordered)
 	field("unordered_by", strings.Join(r.UnorderedBy, ","))
 	flag("opaque", r.Opaque)
@@ -101,12 +104,16 @@ func (r *Rule) set(words []string) (int, error) {
 	switch words[0] {
 	case "within":
 		r.Within = value
-	case "clock":
+	case "clock", "countdown":
 		d, err := time.ParseDuration(value)
 		if err != nil || d <= 0 {
-			return 0, &FieldError{"clock", value, "must be a duration with its unit, as 2s"}
+			return 0, &FieldError{words[0], value, "must be a duration with its unit, as 2s"}
 		}
-		r.Clock = d
+		if words[0] == "clock" {
+			r.Clock = d
+		} else {
+			r.Countdown = d
+		}
 	case "unordered_by":
 		r.UnorderedBy = splitWords(value)
 	case "loose":
