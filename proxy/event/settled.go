@@ -49,7 +49,9 @@ type SettledWrite struct {
 // writes that made them. Mostly one write with its few changes, or one dark change; writes whose changes interleave
 // stand in one entry; a write without changes stands alone, with From = To = the position at which it was settled.
 //
-// Entries of a key do not overlap and ascend: a reader that remembers To of the last one can drop repeats.
+// Entries of a key ascend, and those with changes do not overlap: a reader that remembers To of the last one can drop
+// repeats below it. At To itself others may follow that are no repeats: writes without changes, further parts of one
+// large transaction, and import chunks taken while legacy was idle. They differ in their writes and in their rows' N.
 type Entry struct {
 	V         int             `json:"v"`
 	Migration Migration       `json:"migration"`

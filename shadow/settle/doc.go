@@ -55,7 +55,8 @@
 //
 // # What it leaves to others
 //
-// Removing what an alive predecessor repeats; what a change means (translate); telling a slow replica from a dead one:
+// Removing what an alive predecessor repeats; a record that comes again more than 30 s after it settled, of a proxy that
+// died before a mark covered it, when the partition has changed hands in between (it settles again, without effects); what a change means (translate); telling a slow replica from a dead one:
 // it is silent, then forgotten; topics.
 //
 // # How it fails
