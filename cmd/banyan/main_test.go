@@ -58,6 +58,7 @@ func banyan(t *testing.T, args ...string) (status int, stdout, stderr string) {
 type running struct {
 	cmd    *exec.Cmd
 	addr   string
+	stdout *bufio.Reader
 	stderr *bufio.Scanner
 }
 
@@ -77,7 +78,8 @@ func start(t *testing.T, args ...string) *running {
 	}
 	t.Cleanup(func() { r.cmd.Process.Kill(); r.cmd.Wait() })
 	r.stderr = bufio.NewScanner(stderr)
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	r.stdout = bufio.NewReader(stdout)
+	line, err := r.stdout.ReadString('\n')
 	if err != nil {
 		rest, _ := io.ReadAll(stderr)
 		t.Fatalf("no line that tells where it listens: %v\n%s", err, rest)
@@ -246,18 +248,21 @@ func TestUsageErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		"unknown command": {[]string{"prox"}, "did you mean `banyan proxy`?"},
-		"unknown flag":    {[]string{"proxy", "--lisen", ":1"}, "unknown flag: --lisen"},
-		"no legacy":       {[]string{"proxy", "--listen", ":0"}, "where is legacy?"},
-		"no listen":       {[]string{"proxy", "--legacy", "http://127.0.0.1:1"}, "where to listen?"},
-		"bad legacy":      {[]string{"proxy", "--listen", ":0", "--legacy", "127.0.0.1:80"}, "http://host:port"},
-		"legacy's path":   {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80/game"}, "has a path"},
-		"bad range":       {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--trusted-proxy", "nginx"}, "10.0.0.0/8"},
-		"bad level":       {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--log-level", "loud"}, "debug, info, warn or error"},
-		"bad address":     {[]string{"proxy", "--listen", "nowhere", "--legacy", "http://127.0.0.1:80"}, "host:port"},
-		"too many words":  {[]string{"proxy", "now"}, "banyan proxy"},
-		"bad output":      {[]string{"version", "-o", "xml"}, "text or json"},
-		"help of nothing": {[]string{"help", "nothing"}, "`banyan --help` lists them"},
+		"unknown command":  {[]string{"prox"}, "did you mean `banyan proxy`?"},
+		"unknown flag":     {[]string{"proxy", "--lisen", ":1"}, "unknown flag: --lisen"},
+		"no legacy":        {[]string{"proxy", "--listen", ":0"}, "where is legacy?"},
+		"no listen":        {[]string{"proxy", "--legacy", "http://127.0.0.1:1"}, "where to listen?"},
+		"bad legacy":       {[]string{"proxy", "--listen", ":0", "--legacy", "127.0.0.1:80"}, "http://host:port"},
+		"legacy's path":    {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80/game"}, "has a path"},
+		"bad range":        {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--trusted-proxy", "nginx"}, "10.0.0.0/8"},
+		"bad level":        {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--log-level", "loud"}, "debug, info, warn or error"},
+		"bad address":      {[]string{"proxy", "--listen", "nowhere", "--legacy", "http://127.0.0.1:80"}, "host:port"},
+		"metrics for whom": {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--admin", "127.0.0.1:0"}, "--admin needs --token-file"},
+		"both":             {[]string{"proxy", "--listen", ":0", "-c", "banyan.yaml"}, "--listen has no effect with -c"},
+		"no such file":     {[]string{"serve", "-c", "/not/there.yaml"}, "no such file"},
+		"too many words":   {[]string{"proxy", "now"}, "banyan proxy"},
+		"bad output":       {[]string{"version", "-o", "xml"}, "text or json"},
+		"help of nothing":  {[]string{"help", "nothing"}, "`banyan --help` lists them"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, stdout, stderr := banyan(t, c.args...)
@@ -266,4 +271,139 @@ func TestUsageErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "banyan.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// get reads a page of the admin listener.
+func get(t *testing.T, url, token string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestConfigErrors(t *testing.T) {
+	file := write(t, "version: 1\nproxy:\n  lisen: \":80\"\nupstreams: { legacy: { htp: \"x\" } }\n")
+	for _, command := range []string{"check", "proxy", "shadow", "serve"} {
+		status, stdout, stderr := banyan(t, command, "-c", file)
+		for _, want := range []string{file + ":3:3: proxy.lisen: unknown key (did you mean listen?)", `  3 |   lisen: ":80"`, file + ":4:24: upstreams.legacy.htp", "2 errors"} {
+			if status != 2 || stdout != "" || !strings.Contains(stderr, want) {
+				t.Errorf("%s: status %d, stdout %q, stderr %q; want 2, nothing, and %q", command, status, stdout, stderr, want)
+			}
+		}
+	}
+	status, stdout, stderr := banyan(t, "check", "-c", file, "-o", "json")
+	if status != 2 || stderr != "" || !strings.Contains(stdout, `"line": 3`) {
+		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
+	}
+}
+
+func legacyServer(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "legacy "+r.URL.Path) }))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func TestPassthroughWithMetrics(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", legacyServer(t), "--admin", "127.0.0.1:0", "--token-file", file)
+	line, err := p.stdout.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, admin, _ := strings.Cut(line, "admin listener on ")
+	admin, _, _ = strings.Cut(admin, ",")
+	for range 2 { // on one connection: the first is counted when the second is answered
+		if status, body := get(t, "http://"+p.addr+"/map", ""); status != 200 || body != "legacy /map" {
+			t.Fatalf("%d %q", status, body)
+		}
+	}
+	token, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, body := get(t, admin+"/metrics", strings.TrimSpace(string(token)))
+	if want := `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200"`; status != 200 || !strings.Contains(body, want) {
+		t.Fatalf("%d: no %s in\n%s", status, want, body)
+	}
+	if status, _ := get(t, admin+"/metrics", ""); status != 401 {
+		t.Fatalf("metrics without a token: %d", status)
+	}
+	if status, _ := get(t, admin+"/healthz", ""); status != 200 {
+		t.Fatalf("health: %d", status)
+	}
+}
+
+func TestProxyWithAConfiguration(t *testing.T) {
+	file := write(t, "version: 1\nproxy: { listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }\nupstreams: { legacy: { http: \""+legacyServer(t)+"\" } }\n")
+	p := start(t, "proxy", "-c", file)
+	line, err := p.stdout.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, admin, _ := strings.Cut(line, "admin API on ")
+	admin, _, _ = strings.Cut(strings.TrimSpace(admin), ",")
+	if status, body := get(t, "http://"+p.addr+"/map", ""); status != 200 || body != "legacy /map" {
+		t.Fatalf("%d %q", status, body)
+	}
+	if status, body := get(t, admin+"/readyz", ""); status != 200 {
+		t.Fatalf("readiness: %d %s", status, body)
+	}
+	status, _, stderr := banyan(t, "stage", "show", "-c", file, "--admin", admin)
+	if status != 2 || !strings.Contains(stderr, "at least one migration") {
+		t.Fatalf("stages without migrations: %d %q", status, stderr)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if status := p.wait(t); status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+}
+
+// TestEveryCommandExplainsItself walks the whole tree of commands.
+func TestEveryCommandExplainsItself(t *testing.T) {
+	var walk func(path ...string)
+	walk = func(path ...string) {
+		status, stdout, stderr := banyan(t, append(path, "--help")...)
+		if status != 0 || stderr != "" || !strings.Contains(stdout, "Usage:\n  banyan") {
+			t.Errorf("%v: status %d, stderr %q\n%s", path, status, stderr, stdout)
+		}
+		listing := false
+		for line := range strings.Lines(stdout) {
+			f := strings.Fields(line)
+			switch {
+			case !strings.HasPrefix(line, " "):
+				listing = len(f) > 0 && strings.HasSuffix(strings.TrimSpace(line), ":") && !strings.Contains("Usage: Examples: Flags:", strings.TrimSpace(line)) && !strings.HasPrefix(line, "Global")
+			case listing && len(f) == 1:
+				t.Errorf("%v: %s is not explained", path, f[0])
+			case listing && f[0] != "help" && f[0] != "completion" && strings.HasPrefix(line, "  ") && line[2] != ' ' && line[2] != '-':
+				walk(append(path[:len(path):len(path)], f[0])...)
+			}
+		}
+	}
+	walk()
 }

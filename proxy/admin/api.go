@@ -73,7 +73,7 @@ func (s *Server) failed(w http.ResponseWriter, err error) {
 	default:
 		s.cfg.Log.Error("admin: a request failed", "error", err)
 	}
-	fail(w, status, "%v", err)
+	fail(w, status, "%s", strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
 }
 
 // read decodes a change's body: one JSON object with known members.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"banyan/cmd/internal/config"
+
 	"github.com/spf13/cobra"
 )
 
@@ -15,6 +17,9 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	began          bool // a command's own code runs: what fails from here on is not the usage
+
+	// checks ask what the file names; those who can are wired in.
+	checks []func(context.Context, *config.File) []Problem
 }
 
 // Run executes one command line. [Report] tells its error and gives the exit status.
@@ -55,7 +60,9 @@ Exit status: 0 ok, 1 the answer is no, 2 usage or configuration, 3 something tha
 		id       string
 		commands []*cobra.Command
 	}{
-		{"run", []*cobra.Command{a.proxy()}},
+		{"run", []*cobra.Command{a.proxy(), a.shadow(), a.serve()}},
+		{"operate", []*cobra.Command{a.stage(), a.findings(), a.backfill(), a.status()}},
+		{"write", []*cobra.Command{a.check(), a.schema()}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id

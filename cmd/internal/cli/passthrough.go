@@ -12,6 +12,7 @@ import (
 
 	"banyan/cmd/internal/telemetry"
 	"banyan/proxy"
+	"banyan/proxy/admin"
 	"banyan/proxy/upstream"
 
 	"github.com/spf13/cobra"
@@ -19,10 +20,11 @@ import (
 
 // passthrough is the proxy of somebody who has configured nothing.
 type passthrough struct {
-	listen, legacy string
-	trusted        []string
-	drain          time.Duration
-	level          string
+	listen, legacy   string
+	trusted          []string
+	drain            time.Duration
+	level            string
+	admin, tokenFile string // of the admin listener; none for ""
 }
 
 func (a *app) logFlags(c *cobra.Command, level *string) {
@@ -56,9 +58,11 @@ func (p *passthrough) ranges() ([]netip.Prefix, error) {
 func (p *passthrough) check() (proxy.Config, upstream.Config, error) {
 	switch {
 	case p.legacy == "":
-		return proxy.Config{}, upstream.Config{}, usage("where is legacy? For example: banyan proxy --listen :8080 --legacy http://127.0.0.1:80")
+		return proxy.Config{}, upstream.Config{}, usage("where is legacy? Give its address, or a configuration:\n  banyan proxy --listen :8080 --legacy http://127.0.0.1:80\n  banyan proxy -c banyan.yaml")
 	case p.listen == "":
 		return proxy.Config{}, upstream.Config{}, usage("where to listen? For example: banyan proxy --listen :8080 --legacy %s", p.legacy)
+	case p.admin != "" && p.tokenFile == "":
+		return proxy.Config{}, upstream.Config{}, usage("--admin needs --token-file: who reads metrics shows that token; the file is made if it is not there")
 	case p.drain < 0:
 		return proxy.Config{}, upstream.Config{}, usage("--drain %v: want 0 or more", p.drain)
 	}
@@ -88,19 +92,64 @@ func (a *app) passthrough(ctx context.Context, p passthrough) error {
 		return usage("--legacy: %w", err)
 	}
 	defer pool.Close()
-	s, err := proxy.NewServer(cfg, &proxy.Passthrough{Upstream: pool, Options: proxy.ForwardOptions{Upgrade: true}}, nil, log)
+	tel, err := telemetry.New(ctx, telemetry.Config{Service: "banyan-proxy", Version: readBuild().Version, Instance: p.listen, Log: log})
+	if err != nil {
+		return usage("%w", err)
+	}
+	h := &proxy.Passthrough{Upstream: pool, Options: proxy.ForwardOptions{Upgrade: true}}
+	s, err := proxy.NewServer(cfg, tel.Requests.Active(h), tel.Requests, log)
 	if err != nil {
 		return err
 	}
+	ops, err := p.operate(ctx, tel, s, pool, log)
+	if err != nil {
+		return err
+	}
+	defer stopAdmin(ops)
 	l, err := proxy.Listen(p.listen)
 	if err != nil {
 		return usage("%w", err)
 	}
-	fmt.Fprintf(a.stdout, "banyan listens on %s and forwards everything to %s\n", url(l.Addr()), p.legacy)
+	fmt.Fprintf(a.stdout, "banyan listens on %s and forwards everything to %s\n", address(l.Addr()), p.legacy)
+	if ops != nil {
+		fmt.Fprintf(a.stdout, "admin listener on %s, token in %s\n", address(ops.Addr()), p.tokenFile)
+	}
 	if err := reachable(ctx, pool); err != nil {
 		log.Warn("legacy does not answer: clients get a 502 until it does", "error", err)
 	}
 	return serve(ctx, s, l, p.drain, log)
+}
+
+// operate starts the admin listener, if one is asked for: health, readiness, metrics.
+func (p *passthrough) operate(ctx context.Context, tel *telemetry.Provider, s *proxy.Server, pool *upstream.Pool, log *slog.Logger) (*admin.Server, error) {
+	if p.admin == "" {
+		return nil, nil
+	}
+	err := tel.ObserveProxy(telemetry.Sources{Server: s.Stats, Upstreams: func() map[string]upstream.Stats { return map[string]upstream.Stats{pool.Name(): pool.Stats()} }})
+	if err != nil {
+		return nil, err
+	}
+	token, _, err := admin.EnsureToken(p.tokenFile)
+	if err != nil {
+		return nil, usage("--token-file: %w", err)
+	}
+	ops, err := admin.New(admin.Config{Listen: p.admin, Tokens: admin.Tokens{Operator: token}, Metrics: tel.Metrics(), Log: log})
+	if err == nil {
+		err = ops.Start(ctx)
+	}
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	return ops, nil
+}
+
+func stopAdmin(ops *admin.Server) {
+	if ops == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = ops.Stop(ctx) // who still reads metrics of a process that ends is cut off
 }
 
 // serve runs a server until ctx ends, then drains it.
@@ -137,8 +186,8 @@ func reachable(ctx context.Context, u *upstream.Pool) error {
 	return nil
 }
 
-// url is an address as a person types it.
-func url(a net.Addr) string {
+// address is where something listens, as a person types it.
+func address(a net.Addr) string {
 	if a.Network() == "unix" {
 		return "unix:" + a.String()
 	}

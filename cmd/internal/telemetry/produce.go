@@ -32,9 +32,7 @@ func (r *Requests) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	metrics := []metricdata.Metrics{
 		{Name: "http.server.request.duration", Unit: "s", Description: "Duration of requests of clients, to the last byte of the answer.", Data: r.histogram(server, now)},
 		{Name: "http.client.request.duration", Unit: "s", Description: "Duration of requests to upstreams, to the head of the answer.", Data: r.histogram(client, now)},
-		{Name: "http.server.active_requests", Unit: "{request}", Description: "Requests of clients under way.",
-			Data: metricdata.Sum[int64]{Temporality: metricdata.CumulativeTemporality, DataPoints: []metricdata.DataPoint[int64]{
-				{Attributes: attribute.NewSet(attribute.String("url.scheme", "http")), StartTime: r.start, Time: now, Value: r.active.Load()}}}},
+		{Name: "http.server.active_requests", Unit: "{request}", Description: "Requests of clients under way.", Data: r.underWay(now)},
 		{Name: "banyan.route.decisions", Unit: "{decision}", Description: "Requests by the side that answered.", Data: r.decisions(decided, now)},
 	}
 	kept := metrics[:0]
@@ -177,4 +175,12 @@ func (r *Requests) decisions(s *sum[*int64], now time.Time) metricdata.Aggregati
 		out.DataPoints = append(out.DataPoints, metricdata.DataPoint[int64]{Attributes: set, StartTime: r.start, Time: now, Value: *s.of[set.Equivalent()]})
 	}
 	return out
+}
+
+func (r *Requests) underWay(now time.Time) metricdata.Aggregation {
+	if !r.counts.Load() {
+		return nil
+	}
+	return metricdata.Sum[int64]{Temporality: metricdata.CumulativeTemporality, DataPoints: []metricdata.DataPoint[int64]{
+		{Attributes: attribute.NewSet(attribute.String("url.scheme", "http")), StartTime: r.start, Time: now, Value: r.active.Load()}}}
 }

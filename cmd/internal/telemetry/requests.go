@@ -21,6 +21,7 @@ import (
 type Requests struct {
 	named  map[string]Upstream
 	log    *slog.Logger
+	counts atomic.Bool // requests under way are counted
 	active atomic.Int64
 	routes atomic.Pointer[map[string]RouteInfo]
 	series atomic.Pointer[map[key]*series]
@@ -190,8 +191,11 @@ func (r *Requests) trouble(o *proxy.Observation) {
 	r.log.Warn("upstream trouble", "upstream", o.Upstream, "route", o.Route, "status", o.Status, "error", o.Err, "more_since_last", r.suppressed.Swap(0))
 }
 
-// Active counts the requests in next that are under way.
-func (r *Requests) Active(next proxy.Handler) proxy.Handler { return &counted{r, next} }
+// Active counts the requests in next that are under way. Without it that instrument is absent.
+func (r *Requests) Active(next proxy.Handler) proxy.Handler {
+	r.counts.Store(true)
+	return &counted{r, next}
+}
 
 type counted struct {
 	r    *Requests

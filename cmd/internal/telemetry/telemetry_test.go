@@ -102,6 +102,10 @@ func shape(text string) string {
 // TestMetricNames: dashboards and alerts of others are written against these names.
 func TestMetricNames(t *testing.T) {
 	p := provider(t, nil)
+	if text := scrape(t, p); strings.Contains(text, "active_requests") {
+		t.Error("requests under way are told, and nobody counts them")
+	}
+	p.Requests.Active(nil)
 	p.Requests.SetRoutes(map[string]RouteInfo{"units/map": {"units", "live", true}})
 	p.Requests.Done(&proxy.Observation{Method: []byte("GET"), Route: "units/map", Upstream: "units", Status: 500, Duration: time.Millisecond, FirstByte: time.Microsecond})
 	for _, in := range instruments {
