@@ -91,6 +91,7 @@ func TestGates(t *testing.T) {
 		}, "account balanced", Fail},
 		{"a proxy does not mark", func(_ *Evidence, _ *Expected, in *Inputs) { in.Marking = nil }, "proxies marking", Inconclusive},
 		{"no pairs", func(e *Evidence, _ *Expected, _ *Inputs) { e.Comparisons[0].Distinct = 0 }, "pairs", Inconclusive},
+		{"no route is declared", func(_ *Evidence, x *Expected, _ *Inputs) { x.Comparisons = x.Comparisons[1:] }, "pairs", Inconclusive},
 		{"too few pairs", func(e *Evidence, _ *Expected, _ *Inputs) { e.Comparisons[0].Distinct = 19000 }, "pairs", Fail},
 		{"a route without pairs", func(_ *Evidence, x *Expected, _ *Inputs) { x.Comparisons = append(x.Comparisons, Route("unit")) }, "pairs", Inconclusive},
 		{"one mismatch: the bound is above, the rate below", func(e *Evidence, _ *Expected, _ *Inputs) { e.Comparisons[0].DistinctDifferent = 1 }, "mismatch upper bound", Inconclusive},

@@ -216,6 +216,12 @@ func TestCommitIsAllOrNothing(t *testing.T) {
 	if c := e.Comparisons[0]; c.Judged != 4 || c.Undecided["lag"] != 2 || len(e.Findings) != 0 {
 		t.Fatalf("%+v", e)
 	}
+	for _, expect := range []int64{2, -1} {
+		stale.Checkpoint.Expect = expect
+		if err := l.Commit(t.Context(), &stale); !errors.Is(err, ErrFenced) {
+			t.Fatal(expect, err)
+		}
+	}
 	stale.Checkpoint.Expect = 1
 	if err := l.Commit(t.Context(), &stale); err != nil {
 		t.Fatal(err)
@@ -288,6 +294,9 @@ func TestTalliesCountOnce(t *testing.T) {
 			Latency: []capture.Latency{{Served: capture.Legacy, Bounds: []int64{1000, 2000}, Buckets: buckets}}}
 	}
 	l.mustCommit(t, Batch{Tallies: []*capture.Tally{tally(1, 10, 4, "fp1", 1, 2, 3), tally(3, 20, 8, "fp1", 2, 4, 6), tally(2, 15, 6, "fp1", 1, 2, 3)}})
+	if a := must(l.Evidence(t.Context(), "units"))(t).Comparisons[0].Asked; a.Asked != 20 {
+		t.Fatalf("an older tally won: %+v", a)
+	}
 	l.mustCommit(t, Batch{Tallies: []*capture.Tally{tally(3, 20, 8, "fp1", 2, 4, 6)}})
 	a := must(l.Evidence(t.Context(), "units"))(t).Comparisons[0].Asked
 	if a.Asked != 20 || a.ByteEqual != 8 || a.Dropped["busy"] != 1 || a.Latency[capture.Legacy].N() != 12 {
