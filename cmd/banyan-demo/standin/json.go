@@ -89,8 +89,8 @@ func encodeString(b *bytes.Buffer, s string) {
 
 // decode is json_decode($body, true) of an object or a list; a list has no members that anybody asks for.
 func decode(body []byte) (object, bool) {
-	// PHP refuses what Go would repair, and what is nested deeper than 512.
-	if !utf8.Valid(body) || depth(body) > 512 {
+	// PHP refuses what Go would repair, and what is nested 512 deep.
+	if !utf8.Valid(body) || loneSurrogate(body) || depth(body) >= 512 {
 		return nil, false
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
@@ -113,6 +113,29 @@ func decode(body []byte) (object, bool) {
 		return object{}, true
 	}
 	return nil, false
+}
+
+// loneSurrogate tells whether an escape is half a character, which Go would replace.
+func loneSurrogate(body []byte) bool {
+	high := false // the escape just before was a high surrogate
+	for i := 0; i < len(body); i++ {
+		var r rune
+		if body[i] == '\\' {
+			if i+6 <= len(body) && body[i+1] == 'u' {
+				n, _ := strconv.ParseUint(string(body[i+2:i+6]), 16, 16)
+				r = rune(n)
+				i += 5
+			} else {
+				i++
+			}
+		}
+		low := r >= 0xdc00 && r < 0xe000
+		if high != low {
+			return true
+		}
+		high = r >= 0xd800 && r < 0xdc00
+	}
+	return false
 }
 
 // depth is how deep brackets are nested, at most: of JSON, it is exact.
