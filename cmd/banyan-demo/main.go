@@ -1,0 +1,106 @@
+// Command banyan-demo shows a live game being strangled, on this machine, in a few minutes: players play while a proxy is
+// put in front, writes are recorded, read models grow, planted bugs are found and fixed, reads move to the new side, faster,
+// and back.
+//
+// ONCE=1 ends after the story, with status 0 only if every check of it held; otherwise it stays up until Ctrl-C. REAL=1 runs
+// php-fpm behind nginx, MariaDB, Kafka, PostgreSQL and Redis. Nothing is left behind either way.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"banyan/cmd/banyan-demo/report"
+	"banyan/cmd/banyan-demo/scene"
+	"banyan/cmd/banyan-demo/story"
+	"banyan/cmd/banyan-demo/system"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fi, err := os.Stdout.Stat()
+	terminal := err == nil && fi.Mode()&os.ModeCharDevice != 0
+	if err := run(ctx, os.Getenv, os.Stdout, terminal); err != nil {
+		fmt.Fprintln(os.Stderr, "banyan-demo:", err)
+		os.Exit(1)
+	}
+}
+
+// size of the game: matches enough that a tenth of them is some.
+var size = scene.Size{Matches: 30, Players: 6, Provinces: 12, Units: 60}
+
+func run(ctx context.Context, getenv func(string) string, stdout io.Writer, terminal bool) (err error) {
+	once, real := getenv("ONCE") != "", getenv("REAL") != ""
+	out := report.New(stdout, terminal)
+	dir, err := os.MkdirTemp("", "banyan-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL may run as another user
+		return err
+	}
+	say := func(line string) { out.Say("%s", line) }
+	say("building banyan and gameservice")
+	set, err := stageSet(ctx, real, dir, say)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, set.Stop()) }()
+	sys, err := system.New(ctx, dir, set)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sys.Stop()) }()
+	for _, line := range set.Where {
+		say(line)
+	}
+	say("logs and configurations are in " + dir + " while this runs")
+	windows := 5
+	if real {
+		windows = 9
+	}
+	s := story.New(story.Config{Out: out, Set: set, Sys: sys, Size: size, Rate: 60, Windows: windows})
+	err = s.Tell(ctx)
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err != nil {
+		if kept := os.Getenv("DEMO_KEEP"); kept != "" {
+			_ = os.CopyFS(filepath.Join(kept, filepath.Base(dir)), os.DirFS(dir))
+		}
+		return err
+	}
+	if err := verdict(out); err != nil || once {
+		return err
+	}
+	say("it stays up: Ctrl-C ends it")
+	<-ctx.Done()
+	return nil
+}
+
+func stageSet(ctx context.Context, real bool, dir string, say func(string)) (*scene.Set, error) {
+	if real {
+		return scene.Real(ctx, dir, size, say)
+	}
+	return scene.Embedded(ctx, dir, size, say)
+}
+
+func verdict(out *report.Printer) error {
+	checks, failed, took := out.Result()
+	if len(failed) == 0 {
+		out.Say("\nall %d checks held, in %s", checks, took.Round(time.Second))
+		return nil
+	}
+	out.Say("\n%d of %d checks did not hold, in %s:", len(failed), checks, took.Round(time.Second))
+	for _, f := range failed {
+		out.Say("- %s", f)
+	}
+	return fmt.Errorf("%d of %d checks did not hold", len(failed), checks)
+}
