@@ -452,7 +452,7 @@ func TestImportsKeepTheOrderAndDoNotWait(t *testing.T) {
 	s.mark("a", 1, 40)
 	s.tick(41)
 	s.want("match/1 110-110 | 110 dark", "match/1 110-110 | 110 import")
-	if st := s.c.Stats(); st.Duplicates != 1 || st.Imported != 3 {
+	if st := s.c.Stats(); st.Duplicates != 1 || st.Imported != 3 || st.Expired != 0 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -520,7 +520,11 @@ func TestRepeatsAreDropped(t *testing.T) {
 	s.reader(120, 80)
 	s.tick(81)
 	s.want()
-	if st := s.c.Stats(); st.Duplicates != 8 || st.Effects != 1 || st.Writes != 1 {
+	s.change(k2, 105, 12) // the log never goes back: a repeat of what was below
+	s.mark("a", 1, 90)
+	s.tick(91)
+	s.want()
+	if st := s.c.Stats(); st.Duplicates != 9 || st.Effects != 1 || st.Writes != 1 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -624,5 +628,54 @@ func TestResumeOffsets(t *testing.T) {
 	s.want("match/2 140-140 | a.1.1 applied [110] late")
 	if s.last.ResumeWrites != 5 || s.last.ResumeChanges != 4 {
 		t.Errorf("resume %d %d, want the ends, from the last fence on", s.last.ResumeWrites, s.last.ResumeChanges)
+	}
+}
+
+// A change without a key that could go at once waits for those before it, of its own migration alone.
+func TestABarrierWaitsForWhatIsBeforeIt(t *testing.T) {
+	s := tell(t).begin()
+	s.mark("a", 5, 30, "1 match/1 5")
+	s.change(k1, 110, 12)
+	s.change("", 111, 12, by("a.1.3"))
+	s.defaultMove = "economy"
+	s.change("", 112, 12, by("a.1.4"))
+	s.defaultMove = "units"
+	s.reader(120, 20)
+	s.tick(21)
+	s.reader(120, 40)
+	s.tick(41)
+	s.want(" 112-112 | 112 effect a.1.4!")
+	s.mark("a", 5, 45)
+	s.tick(46)
+	s.reader(120, 60)
+	s.tick(61)
+	s.want("match/1 110-110 | 110 dark", " 111-111 | 111 effect a.1.3!")
+}
+
+// Clocks differ between proxies, not within one.
+func TestOverlapsAreWidenedAcrossReplicasOnly(t *testing.T) {
+	s := tell(t).begin()
+	s.write("a.1.1", k1, 10, 20)
+	s.write("a.1.2", k1, 22, 30)
+	s.write("b.1.1", k1, 34, 40)
+	s.reader(120, 50)
+	s.tick(51)
+	s.want("match/1 120-120 | a.1.1 applied", "match/1 120-120 | a.1.2 applied overlaps [b.1.1]", "match/1 120-120 | b.1.1 applied overlaps [a.1.2]")
+}
+
+// After a restart, marks of a proxy are read again that list in flight what has settled since: a repeat stays one.
+func TestASuccessorKnowsWhatHasSettled(t *testing.T) {
+	s := tell(t)
+	s.c.Restore(&event.SettledMark{V: 1, Position: 120, Replicas: map[event.Replica]event.Reached{"a": {Epoch: 1, Seq: 2}},
+		Unsettled: []event.Unsettled{{ID: id("a.1.2"), Addresses: []event.Address{{Migration: "units", Key: k1}}}}}, func(func(*event.Entry) bool) {})
+	s.mark("a", 2, 10, "1 match/1 5", "2 match/1 5")
+	s.write("a.1.1", k1, 5, 20)
+	s.write("a.1.2", k2, 5, 20) // at this address it had settled
+	s.write("a.1.2", k1, 5, 20)
+	s.reader(120, 40)
+	s.tick(41)
+	s.want("match/1 120-120 | a.1.2 applied")
+	if s.unsettled() != "" {
+		t.Errorf("unsettled %q", s.unsettled())
 	}
 }
