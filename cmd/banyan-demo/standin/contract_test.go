@@ -316,6 +316,29 @@ func TestSessions(t *testing.T) {
 	x.do("a player who is gone", 5, get("index.php?page=map"))
 }
 
+// A script that the database fails ends there, with what it had printed and written.
+func TestTheDatabaseFails(t *testing.T) {
+	x := newTwins(t)
+	x.sql(known...)
+	x.as(1)
+	x.sql("ALTER TABLE action_log RENAME TO away")
+	ask := func(name string, what func(*browser) answer) {
+		x.compareAnswers(name, x.as(1), x.ask(x.as(1), what))
+	}
+	ask("an action without its log", func(b *browser) answer { return b.form("province", "build", "province=1") })
+	ask("the same by JSON", func(b *browser) answer {
+		return b.send("POST", "api.php", "application/json", jsonOf(b, "build", "province=1"))
+	})
+	x.sql("ALTER TABLE away RENAME TO action_log")
+	x.compareRows("half an action")
+	x.sql("ALTER TABLE messages RENAME TO away")
+	for _, target := range []string{"index.php?page=map", "index.php?page=messages", "api.php?action=state", "index.php?page=login"} {
+		ask(target, func(b *browser) answer { return b.get(target) })
+	}
+	x.sql("ALTER TABLE away RENAME TO messages")
+	x.do("and back", 1, func(b *browser) answer { return b.get("index.php?page=messages") })
+}
+
 // Production: as much in both, within what the clock makes of it, and lost in both where six digits do not hold it.
 func TestProduction(t *testing.T) {
 	x := newTwins(t)

@@ -151,9 +151,11 @@ func (f queryFields) has(name string) bool   { _, ok := f.s.query.Get(name); ret
 func (f queryFields) ref() string            { return f.val("client_ref") }
 
 func (s *script) json(out object) {
-	s.header.Set("Content-Type", "application/json")
-	s.header.Set("Cache-Control", "no-store")
-	encode(&s.out, out)
+	s.set("Content-Type", "application/json")
+	s.set("Cache-Control", "no-store")
+	if s.err == nil {
+		encode(&s.out, out)
+	}
 }
 
 /* ---- actions ---- */

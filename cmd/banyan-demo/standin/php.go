@@ -109,9 +109,6 @@ func floatText(f float64) string {
 		return s
 	}
 	e, _ := strconv.Atoi(exponent)
-	if e >= -5 && e < 15 {
-		return strconv.FormatFloat(toFloat(s), 'f', -1, 64)
-	}
 	if !strings.Contains(mantissa, ".") {
 		mantissa += ".0"
 	}

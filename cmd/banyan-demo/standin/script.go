@@ -59,6 +59,7 @@ func (g *Game) serve(w http.ResponseWriter, r *http.Request) {
 		id = r.Header.Get("Banyan-Write")
 	}
 	// A script runs on when its client has left.
+	s.db = &db{}
 	err = g.connected(context.WithoutCancel(r.Context()), id, func(d *db) { s.db = d; run(s) })
 	if err != nil {
 		g.cfg.Log.Error("game: database", "error", err)
@@ -89,28 +90,37 @@ func (s *script) answer(w http.ResponseWriter) {
 	_, _ = w.Write(s.out.Bytes()) // a client that has left is no error
 }
 
+// databaseError is the end of a script that the database failed: what it had printed stays.
 func (s *script) databaseError(api bool) {
-	s.status = http.StatusOK
-	s.header.Del("Location")
-	s.out.Reset()
 	if api {
 		s.header.Set("Content-Type", "application/json")
-		s.print(`{"ok":false,"error":"database"}`)
+		s.out.WriteString(`{"ok":false,"error":"database"}`)
 		return
 	}
-	s.header.Set("Content-Type", "text/html; charset=UTF-8")
-	s.print(`<h1>Sorry</h1><div class="error" data-error="database">The database has a problem. Please try again later.</div>`)
+	s.out.WriteString(`<h1>Sorry</h1><div class="error" data-error="database">The database has a problem. Please try again later.</div>`)
 }
 
+// print, set and redirect do nothing once the database has failed, for the script would have ended there.
 func (s *script) print(texts ...string) {
+	if s.err != nil {
+		return
+	}
 	for _, t := range texts {
 		s.out.WriteString(t)
 	}
 }
 
+func (s *script) set(field, value string) {
+	if s.err == nil {
+		s.header.Set(field, value)
+	}
+}
+
 func (s *script) redirect(to string) {
-	s.status = http.StatusFound
-	s.header.Set("Location", to)
+	if s.err == nil {
+		s.status = http.StatusFound
+		s.header.Set("Location", to)
+	}
 }
 
 // now is PHP's time().

@@ -23,7 +23,7 @@ var messagesError = map[string]string{
 }
 
 func (s *script) pageHeader(page, title string) {
-	s.header.Set("Content-Type", "text/html; charset=utf-8")
+	s.set("Content-Type", "text/html; charset=utf-8")
 	s.print("<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\">\n<title>", h(title), " - Provinces &amp; Purses</title>\n<link rel=\"stylesheet\" href=\"style.css\">\n</head>\n")
 	if s.player != nil {
 		s.playersHeader(page)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -25,7 +26,7 @@ import (
 
 // world is one implementation of the game with its database: match 1 has the players 1 to 6, match 2 those from 7.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	name     string
 	url      string
 	db       *sql.DB
@@ -37,7 +38,7 @@ type world struct {
 var small = game.Size{Matches: 2, Players: 6, Provinces: 12, Units: 60}
 
 // original is the PHP game behind nginx and php-fpm.
-func original(t *testing.T, size game.Size) *world {
+func original(t testing.TB, size game.Size) *world {
 	t.Helper()
 	w := originalDB(t, size)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 4, Env: w.at.Env(t.TempDir(), true)})
@@ -46,7 +47,7 @@ func original(t *testing.T, size game.Size) *world {
 }
 
 // originalDB is its database alone.
-func originalDB(t *testing.T, size game.Size) *world {
+func originalDB(t testing.TB, size game.Size) *world {
 	t.Helper()
 	server := lab.MariaDB(t)
 	name, dsn := server.Database(t)
@@ -58,15 +59,15 @@ func originalDB(t *testing.T, size game.Size) *world {
 }
 
 // stand is the stand-in behind net/http.
-func stand(t *testing.T, size game.Size) *world {
+func stand(t testing.TB, size game.Size) *world {
 	t.Helper()
 	w, _ := standAt(t, lab.Postgres(t).Database(t), size, false)
 	return w
 }
 
-func standAt(t *testing.T, dsn string, size game.Size, annotate bool) (*world, *standin.Game) {
+func standAt(t testing.TB, dsn string, size game.Size, annotate bool) (*world, *standin.Game) {
 	t.Helper()
-	g, err := standin.New(t.Context(), standin.Config{URL: dsn, Annotate: annotate})
+	g, err := standin.New(t.Context(), standin.Config{URL: dsn, Annotate: annotate, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func standAt(t *testing.T, dsn string, size game.Size, annotate bool) (*world, *
 	return &world{t: t, name: "stand-in", url: server.URL, db: open(t, "pgx", dsn+"&timezone=UTC"), postgres: true, cron: func() error { return g.Cron(t.Context()) }}, g
 }
 
-func open(t *testing.T, driver, dsn string) *sql.DB {
+func open(t testing.TB, driver, dsn string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open(driver, dsn)
 	if err != nil {
