@@ -73,7 +73,7 @@ func (r *reader) end(ctx context.Context, cl *kgo.Client) int64 {
 			if ok && o.Err == nil {
 				return o.Offset
 			}
-			err = fmt.Errorf("topic %s is missing: `banyan check --create` makes it", r.topic)
+			err = fmt.Errorf("topic %s is missing: a banyan role makes it at its start", r.topic)
 			if ok {
 				err = fmt.Errorf("topic %s: %w", r.topic, o.Err)
 			}

@@ -57,6 +57,23 @@ func (w *Watch) apply(r *kgo.Record) {
 	close(changed)
 }
 
+// Seen waits until the proxy of this epoch, or a later one, has been heard of.
+func (w *Watch) Seen(ctx context.Context, r event.Replica, e event.Epoch) error {
+	for {
+		w.mu.Lock()
+		h, changed := w.beats[r], w.changed
+		w.mu.Unlock()
+		if h != nil && h.Epoch >= e {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("no heartbeat of %s: %w", r, context.Cause(ctx))
+		}
+	}
+}
+
 // Live are the proxies whose lease runs, sorted by replica.
 func (w *Watch) Live() []Heartbeat {
 	w.mu.Lock()

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -244,17 +243,14 @@ func (c Config) EnsureTopics(ctx context.Context, cl *kgo.Client, topics ...Topi
 	}
 	have, err := adm.ListTopics(ctx, names...)
 	if err != nil {
-		return fmt.Errorf("list topics at %s: %w; check kafka.brokers and that the broker is up", strings.Join(c.Brokers, ","), err)
+		return c.unreachable(err)
 	}
 	var errs []error
 	for _, t := range topics {
-		want := t.Partitions
-		if want == 0 {
-			want = c.Partitions
-		}
+		want := c.partitions(t)
 		if d, ok := have[t.Name]; ok && d.Err == nil {
-			if got := int32(len(d.Partitions)); got != want {
-				errs = append(errs, fmt.Errorf("topic %s has %d partitions, config says %d: set kafka.partitions to %d, or use another kafka.prefix", t.Name, got, want, got))
+			if err := c.shape(t, len(d.Partitions)); err != nil {
+				errs = append(errs, err)
 			}
 			continue
 		}
@@ -280,18 +276,40 @@ func (c Config) settings(t Topic) map[string]*string {
 	return s
 }
 
-// Missing lists the topics that are not there, sorted, for `banyan check`.
-func (c Config) Missing(ctx context.Context, cl *kgo.Client, topics ...Topic) ([]string, error) {
+// Wrong tells what keeps the topics from being used: Kafka does not answer, or a topic has another number of partitions.
+// A topic that is missing is not wrong: [Config.EnsureTopics] makes it.
+func (c Config) Wrong(ctx context.Context, cl *kgo.Client, topics ...Topic) []error {
 	have, err := kadm.NewClient(cl).ListTopics(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list topics at %s: %w", strings.Join(c.Brokers, ","), err)
+		return []error{c.unreachable(err)}
 	}
-	var missing []string
+	var errs []error
 	for _, t := range topics {
-		if d, ok := have[t.Name]; !ok || d.Err != nil {
-			missing = append(missing, t.Name)
+		if d, ok := have[t.Name]; ok && d.Err == nil {
+			if err := c.shape(t, len(d.Partitions)); err != nil {
+				errs = append(errs, err)
+			}
 		}
 	}
-	sort.Strings(missing)
-	return missing, nil
+	return errs
+}
+
+func (c Config) unreachable(err error) error {
+	return fmt.Errorf("list topics at %s: %w; check kafka.brokers and that the broker is up", strings.Join(c.Brokers, ","), err)
+}
+
+// shape compares a topic's number of partitions with the wanted one.
+func (c Config) shape(t Topic, have int) error {
+	want := c.partitions(t)
+	if int32(have) == want {
+		return nil
+	}
+	return fmt.Errorf("topic %s has %d partitions, config says %d: set kafka.partitions to %d, or use another kafka.prefix", t.Name, have, want, have)
+}
+
+func (c Config) partitions(t Topic) int32 {
+	if t.Partitions != 0 {
+		return t.Partitions
+	}
+	return c.Partitions
 }

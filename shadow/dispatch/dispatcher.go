@@ -133,7 +133,7 @@ func (d *Dispatcher) open(ctx context.Context, n int32) (stream.Worker, map[stri
 	}
 	end, ok := ends.Lookup(topic, n)
 	if !ok || end.Err != nil {
-		return nil, nil, fmt.Errorf("end of %s/%d: %w; `banyan check` says which topics are missing", topic, n, errors.Join(end.Err, missing(ok)))
+		return nil, nil, fmt.Errorf("end of %s/%d: %w; a banyan role makes topics at its start", topic, n, errors.Join(end.Err, missing(ok)))
 	}
 	w := &worker{d: d, n: n, out: out, group: group, parked: parked, candidates: newRecent(4096)}
 	w.readTo.Store(end.Offset)

@@ -131,7 +131,7 @@ func (c *Consumer) lookAtTopics(ctx context.Context) error {
 		d, ok := have[t]
 		switch {
 		case !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition):
-			return fmt.Errorf("stream %s: topic %s does not exist; `banyan check` says which topics are missing (%w)", c.cfg.Group, t, kerr.UnknownTopicOrPartition)
+			return fmt.Errorf("stream %s: topic %s does not exist; a banyan role makes topics at its start (%w)", c.cfg.Group, t, kerr.UnknownTopicOrPartition)
 		case d.Err != nil:
 			return fmt.Errorf("stream %s: topic %s: %w", c.cfg.Group, t, d.Err)
 		case want < 0:

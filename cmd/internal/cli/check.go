@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"banyan/cmd/internal/config"
+	"banyan/cmd/internal/role"
 
 	"github.com/spf13/cobra"
 )
@@ -36,25 +37,29 @@ type problemInFile struct {
 func (a *app) check() *cobra.Command {
 	var o output
 	var file string
+	var offline bool
 	c := &cobra.Command{
 		Use:   "check -c FILE",
-		Short: "Check the configuration, and tell every error at once",
+		Short: "Check the configuration and what it names, and tell everything at once",
 		Long: `Checks the configuration without starting anything. Every error is told at once, with file, line, column and what to do.
+Then legacy's database, Kafka and the ledger are asked whether they are as the file needs them, with the statement that
+mends what is not. Topics that are missing are no problem: the roles make them at their start.
 
 Exit status: 0 ok, 2 the file has errors, 3 something that it names is missing or lacks a setting.`,
 		Example: "  banyan check -c banyan.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.checkFile(c.Context(), file, &o)
+			return a.checkFile(c.Context(), file, offline, &o)
 		},
 	}
+	c.Flags().BoolVar(&offline, "offline", false, "check the file alone; ask neither legacy's database nor Kafka nor the ledger")
 	c.Flags().StringVarP(&file, "config", "c", "banyan.yaml", "the configuration")
 	_ = c.MarkFlagFilename("config", "yaml", "yml") // fails only for a flag that does not exist
 	o.flag(c)
 	return c
 }
 
-func (a *app) checkFile(ctx context.Context, file string, o *output) error {
+func (a *app) checkFile(ctx context.Context, file string, offline bool, o *output) error {
 	f, err := load(file)
 	var errs config.Errors
 	switch {
@@ -71,8 +76,10 @@ func (a *app) checkFile(ctx context.Context, file string, o *output) error {
 		return err
 	}
 	out := checked{OK: true, File: file}
-	for _, check := range a.checks {
-		out.Problems = append(out.Problems, check(ctx, f)...)
+	if !offline {
+		for _, l := range role.Check(ctx, f) {
+			out.Problems = append(out.Problems, Problem(l))
+		}
 	}
 	out.OK = len(out.Problems) == 0
 	if err := o.print(a.stdout, out, func() error { return a.showChecked(f, &out) }); err != nil || out.OK {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"strings"
 
-	"banyan/cmd/internal/config"
-
 	"github.com/spf13/cobra"
 )
 
@@ -17,9 +15,6 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	began          bool // a command's own code runs: what fails from here on is not the usage
-
-	// checks ask what the file names; those who can are wired in.
-	checks []func(context.Context, *config.File) []Problem
 }
 
 // Run executes one command line. [Report] tells its error and gives the exit status.

@@ -159,6 +159,11 @@ func (o *Ops) Plan(ctx context.Context, m event.Migration, to stage.State) (admi
 // Flip implements admin.Flipper.
 func (o *Ops) Flip(ctx context.Context, f admin.Flip) (admin.Flipped, error) {
 	start := time.Now()
+	if o.proxy != nil { // without it a flip right after the start would be done before this very proxy obeys
+		if err := o.watch.Seen(ctx, event.Replica(o.f.Proxy.Replica), event.Epoch(o.proxy.Journal.Epoch())); err != nil {
+			return admin.Flipped{}, fmt.Errorf("%w: %w", admin.ErrMissing, err)
+		}
+	}
 	e, err := o.flipper.Flip(ctx, stage.Flip{Migration: f.Migration, From: f.From, To: f.To, Who: f.Who, Reason: f.Reason, At: start, Evidence: f.Evidence, Forced: f.Forced})
 	switch {
 	case errors.Is(err, control.ErrLost):

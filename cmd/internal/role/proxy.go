@@ -194,13 +194,9 @@ func ensureTopics(ctx context.Context, f *config.File) error {
 		return err
 	}
 	defer cl.Close()
-	topics := f.Kafka.Base()
-	for _, m := range f.Names() {
-		topics = append(topics, kafka.Topic{Name: f.Kafka.Topics().Events(m, 1), Forever: true})
-	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return f.Kafka.EnsureTopics(ctx, cl, topics...)
+	return f.Kafka.EnsureTopics(ctx, cl, topics(f)...)
 }
 
 // handler builds the table of routes and what each migration does with them.

@@ -1,0 +1,79 @@
+package role
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"banyan/cmd/internal/config"
+	"banyan/proxy/kafka"
+	"banyan/shadow/ledger"
+)
+
+// Lack is something that the file names and that is missing, or lacks a setting.
+type Lack struct{ Subject, Message, Mend string }
+
+// Check asks legacy's database, Kafka and the ledger whether they are as the file needs them. It changes nothing but the
+// ledger's own schema, which is brought up to date.
+func Check(ctx context.Context, f *config.File) []Lack {
+	if len(f.Migrations) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return append(append(checkLegacy(ctx, f), checkKafka(ctx, f)...), checkLedger(ctx, f)...)
+}
+
+func checkLegacy(ctx context.Context, f *config.File) []Lack {
+	if f.LegacyDB.MySQL == "" && f.LegacyDB.Postgres == "" {
+		return []Lack{{"legacy_db", "none given: without its change log writes cannot be settled", "legacy_db: { mysql: \"${LEGACY_DSN}\" }"}}
+	}
+	src, err := source(f, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return []Lack{{"legacy_db", err.Error(), ""}}
+	}
+	if c, ok := src.(io.Closer); ok {
+		defer c.Close()
+	}
+	var out []Lack
+	for _, p := range src.Check(ctx, legacyTables(f)) {
+		out = append(out, Lack{"legacy_db", p.What, p.Mend})
+	}
+	return out
+}
+
+// checkKafka: topics that are missing are no lack, since a role makes them at its start; a topic of another shape is.
+func checkKafka(ctx context.Context, f *config.File) []Lack {
+	cl, err := f.Kafka.Client("banyan-check")
+	if err != nil {
+		return []Lack{{"kafka", err.Error(), ""}}
+	}
+	defer cl.Close()
+	var out []Lack
+	for _, err := range f.Kafka.Wrong(ctx, cl, topics(f)...) {
+		out = append(out, Lack{"kafka", err.Error(), ""})
+	}
+	return out
+}
+
+// topics are all that this file needs, the event topics of every migration included.
+func topics(f *config.File) []kafka.Topic {
+	out := f.Kafka.Base()
+	for _, m := range f.Names() {
+		out = append(out, kafka.Topic{Name: f.Kafka.Topics().Events(m, 1), Forever: true})
+	}
+	return out
+}
+
+func checkLedger(ctx context.Context, f *config.File) []Lack {
+	if f.Ledger.Postgres == "" {
+		return []Lack{{"ledger", "ledger.postgres: none given: findings, evidence and backfills need it", "ledger: { postgres: \"${LEDGER_DSN}\" }"}}
+	}
+	l, err := ledger.Open(ctx, ledger.Config{URL: f.Ledger.Postgres})
+	if err != nil {
+		return []Lack{{"ledger", err.Error(), ""}}
+	}
+	l.Close()
+	return nil
+}
