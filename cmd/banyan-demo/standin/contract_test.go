@@ -407,6 +407,9 @@ func TestCronDoesTheSame(t *testing.T) {
 		if got := w.value("SELECT COUNT(*) FROM battles WHERE attacker_id = 1 AND defender_id IN (8, 9) AND client_ref = ''"); got != "2" {
 			t.Errorf("%s: %s battles", w.name, got)
 		}
+		if got := w.value("SELECT defender_id FROM battles ORDER BY id LIMIT 1"); got != "8" {
+			t.Errorf("%s: the first enemy is %s", w.name, got)
+		}
 		if got := w.value("SELECT owner_id FROM provinces WHERE id = 10"); got != "1" {
 			t.Errorf("%s: province 10 is %s's", w.name, got)
 		}

@@ -20,7 +20,14 @@
 // pg_logical_emit_message(true, 'banyan', id) if the request has the field Banyan-Write.
 //
 // It leaves to others: serving the handler, calling Cron every few seconds, and the
-// replication slot. It knows nothing of memory that survives it: sessions are gone
-// with the process. When the database fails, a request is answered like PHP's,
-// with status 200 and the error "database", and what it had written stays.
+// replication slot. Sessions live in memory and are gone with the process; players log
+// in again. When the database fails, a script ends like PHP's: status 200, the error
+// "database" after what it had printed, and what it had written stays.
+//
+// Not obvious:
+//   - A REAL read as text has six digits only because of extra_float_digits = 0 and of
+//     queries that ask for text (TestProduction).
+//   - The write id and the statement are one string in one message, and so one
+//     transaction (TestTheLogsTellTheSame).
+//   - The order of the seeder's draws is that of seed.php (TestSeedsAreEqualRowByRow).
 package standin

@@ -68,7 +68,7 @@ func (s *script) index() {
 	}
 	s.countView()
 	if preview != nil {
-		s.previewPage(preview)
+		s.inbox(preview)
 		return
 	}
 	pages[page](s)
@@ -146,8 +146,8 @@ func (s *script) doneJSON(done result) object {
 // queryFields is $_GET alone.
 type queryFields struct{ s *script }
 
-func (f queryFields) val(name string) string { v, _ := f.s.query.Get(name); return v }
-func (f queryFields) has(name string) bool   { _, ok := f.s.query.Get(name); return ok }
+func (f queryFields) val(name string) string { v, _ := f.s.url.Get(name); return v }
+func (f queryFields) has(name string) bool   { _, ok := f.s.url.Get(name); return ok }
 func (f queryFields) ref() string            { return f.val("client_ref") }
 
 func (s *script) json(out object) {

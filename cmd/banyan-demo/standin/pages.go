@@ -29,7 +29,7 @@ func (s *script) mapPage() {
 	s.pageHeader("map", "Map")
 	s.print("<table id=\"map\">\n")
 	y := ""
-	for _, p := range s.db.query("SELECT * FROM provinces WHERE match_id = " + id(s.player["match_id"]) + " ORDER BY y, x") {
+	for _, p := range s.query("SELECT * FROM provinces WHERE match_id = " + id(s.player["match_id"]) + " ORDER BY y, x") {
 		if p["y"] != y {
 			if y != "" {
 				s.print("</tr>\n")
@@ -72,7 +72,7 @@ func (s *script) unitPage() {
 	s.print("<table id=\"units\">\n")
 	unit := id(s.input("id", ""))
 	if unit == "0" {
-		for _, u := range s.db.query("SELECT * FROM units WHERE player_id = " + id(s.player["id"]) + " AND hp > 0 ORDER BY id") {
+		for _, u := range s.query("SELECT * FROM units WHERE player_id = " + id(s.player["id"]) + " AND hp > 0 ORDER BY id") {
 			s.unitRow(u)
 		}
 		s.print("</table>\n")
@@ -90,7 +90,7 @@ func (s *script) unitForms(u row) {
 	hidden := `<input type="hidden" name="unit" value="` + u["id"] + `">`
 	s.print(s.formStart("unit", "move"), hidden, `To province <input name="to"> <input type="submit" value="Move"></form>`, "\n")
 	s.print(s.formStart("unit", "attack"), hidden, `<select name="target">`)
-	for _, t := range s.db.query("SELECT id, name FROM units WHERE province_id = " + id(u["province_id"]) + " AND player_id <> " + id(s.player["id"]) + " AND hp > 0 AND is_moving = 0") {
+	for _, t := range s.query("SELECT id, name FROM units WHERE province_id = " + id(u["province_id"]) + " AND player_id <> " + id(s.player["id"]) + " AND hp > 0 AND is_moving = 0") {
 		s.print(`<option value="`, t["id"], `">`, h(t["name"]), `</option>`)
 	}
 	s.print(`</select> <input type="submit" value="Attack"></form>`, "\n")
@@ -114,7 +114,7 @@ func (s *script) provincePage() {
 		tax = id(p["tax"])
 	}
 	s.print(`<div id="province" data-id="`, p["id"], `" data-owner="`, p["owner_id"], `" data-level="`, p["level"], `">Level <b>`, p["level"], `</b>, `, p["terrain"], `, `, ruled, `, tax `, tax, "%</div>\n<ul>\n")
-	for _, u := range s.db.query("SELECT * FROM units WHERE province_id = " + id(p["id"]) + " AND hp > 0 AND is_moving = 0 ORDER BY player_id, id") {
+	for _, u := range s.query("SELECT * FROM units WHERE province_id = " + id(p["id"]) + " AND hp > 0 AND is_moving = 0 ORDER BY player_id, id") {
 		of := s.label(u["player_id"])
 		s.print(`<li class="present" data-id="`, u["id"], `" data-player="`, u["player_id"], `">`, h(u["name"]), ` (`, h(of["name"]), ")</li>\n")
 	}
@@ -134,7 +134,7 @@ func (s *script) provincePage() {
 func (s *script) marketPage() {
 	s.pageHeader("market", "Market")
 	s.print("<table id=\"trades\">\n")
-	for _, t := range s.db.query("SELECT * FROM trades WHERE match_id = " + id(s.player["match_id"]) + " AND status = 0 ORDER BY id") {
+	for _, t := range s.query("SELECT * FROM trades WHERE match_id = " + id(s.player["match_id"]) + " AND status = 0 ORDER BY id") {
 		seller := s.label(t["seller_id"])
 		give, want := t["give_amount"]+" "+t["give_type"], t["want_amount"]+" "+t["want_type"]
 		s.print(`<tr class="trade" data-id="`, t["id"], `" data-seller="`, t["seller_id"], `" data-give="`, give, `" data-want="`, want, `"><td>`,
@@ -155,7 +155,7 @@ func (s *script) marketPage() {
 func (s *script) diplomacyPage() {
 	s.pageHeader("diplomacy", "Diplomacy")
 	s.print("<table id=\"relations\">\n")
-	for _, d := range s.db.query("SELECT * FROM diplomacy WHERE player_id = " + id(s.player["id"]) + " ORDER BY other_id") {
+	for _, d := range s.query("SELECT * FROM diplomacy WHERE player_id = " + id(s.player["id"]) + " ORDER BY other_id") {
 		other := s.label(d["other_id"])
 		s.print(`<tr class="relation" data-id="`, d["other_id"], `" data-status="`, d["status"], `"><td>`, h(other["name"]), `</td><td>`, d["status"], `</td><td>since `, d["since"], "</td></tr>\n")
 	}
@@ -165,8 +165,7 @@ func (s *script) diplomacyPage() {
 
 func (s *script) messagesPage() { s.inbox(nil) }
 
-func (s *script) previewPage(p *preview) { s.inbox(p) }
-
+// inbox is the messages page, with a preview of what may be sent if p is not nil.
 func (s *script) inbox(p *preview) {
 	message := id(s.input("id", ""))
 	var open row
@@ -184,7 +183,7 @@ func (s *script) inbox(p *preview) {
 		s.print(`<div id="message" data-id="`, message, `">From `, h(from["name"]), `: <b>`, h(open["subject"]), `</b><br>`, nl2br(h(open["body"])), "</div>\n")
 	}
 	s.print("<table id=\"messages\">\n")
-	for _, m := range s.db.query("SELECT * FROM messages WHERE to_id = " + id(s.player["id"]) + " ORDER BY id DESC LIMIT 50") {
+	for _, m := range s.query("SELECT * FROM messages WHERE to_id = " + id(s.player["id"]) + " ORDER BY id DESC LIMIT 50") {
 		from := s.label(m["from_id"])
 		s.print(`<tr class="message" data-id="`, m["id"], `" data-read="`, m["is_read"], `"><td><a href="index.php?page=messages&amp;match=`, m["match_id"], `&amp;id=`, m["id"], `">`, h(m["subject"]), `</a></td><td>`,
 			h(from["name"]), `</td><td>`, m["sent_at"], `</td><td><a href="index.php?page=messages&amp;action=delete&amp;match=`, m["match_id"], `&amp;message=`, m["id"], `&amp;token=`, s.session.token, "\">burn</a></td></tr>\n")
@@ -196,7 +195,7 @@ func (s *script) inbox(p *preview) {
 func (s *script) rankingPage() {
 	s.pageHeader("ranking", "Ranking")
 	s.print("<table id=\"ranking\">\n")
-	for i, p := range s.db.query("SELECT id, name, score, is_npc FROM players WHERE match_id = " + id(s.player["match_id"]) + " ORDER BY score DESC, id") {
+	for i, p := range s.query("SELECT id, name, score, is_npc FROM players WHERE match_id = " + id(s.player["match_id"]) + " ORDER BY score DESC, id") {
 		provinces := s.count("SELECT COUNT(*) FROM provinces WHERE owner_id = " + id(p["id"]))
 		npc := ""
 		if p.int("is_npc") != 0 {

@@ -26,7 +26,7 @@ func (s *script) unread() string {
 func (s *script) pollState() {
 	m := s.row("SELECT id, name, status, speed FROM matches WHERE id = " + id(s.player["match_id"]))
 	var relations object
-	for _, d := range s.db.query("SELECT other_id, status FROM diplomacy WHERE player_id = " + id(s.player["id"]) + " ORDER BY since") {
+	for _, d := range s.query("SELECT other_id, status FROM diplomacy WHERE player_id = " + id(s.player["id"]) + " ORDER BY since") {
 		relations = relations.with(d["other_id"], d["status"])
 	}
 	var shown any = relations
@@ -51,12 +51,12 @@ func (o object) with(name string, value any) object {
 func (s *script) pollMap() {
 	match := id(s.player["match_id"])
 	provinces := []any{}
-	for _, p := range s.db.query("SELECT id, name, x, y, terrain, owner_id, level, is_capital FROM provinces WHERE match_id = " + match + " ORDER BY y, x") {
+	for _, p := range s.query("SELECT id, name, x, y, terrain, owner_id, level, is_capital FROM provinces WHERE match_id = " + match + " ORDER BY y, x") {
 		label := s.label(p["owner_id"])
 		provinces = append(provinces, append(p.members("id", "name", "x", "y", "terrain", "owner_id", "level", "is_capital"), member{"owner", label["name"]}, member{"color", label["color"]}))
 	}
 	units := []any{}
-	for _, u := range s.db.query("SELECT id, player_id, province_id, type, hp, target_id, arrives_at FROM units WHERE match_id = " + match + " AND hp > 0") {
+	for _, u := range s.query("SELECT id, player_id, province_id, type, hp, target_id, arrives_at FROM units WHERE match_id = " + match + " AND hp > 0") {
 		units = append(units, u.members("id", "player_id", "province_id", "type", "hp", "target_id", "arrives_at"))
 	}
 	s.ok(member{"server_time", s.now()}, member{"provinces", provinces}, member{"units", units})
@@ -64,12 +64,12 @@ func (s *script) pollMap() {
 
 func (s *script) pollUnits() {
 	of := s.player.int("id")
-	if v, _ := s.query.Get("player"); v != "" {
+	if v, _ := s.url.Get("player"); v != "" {
 		of = toInt(v)
 	}
 	now := s.now()
 	units := []any{}
-	for _, u := range s.db.query("SELECT * FROM units WHERE match_id = " + id(s.player["match_id"]) + " AND player_id = " + decimal(of) + " AND hp > 0 ORDER BY id") {
+	for _, u := range s.query("SELECT * FROM units WHERE match_id = " + id(s.player["match_id"]) + " AND player_id = " + decimal(of) + " AND hp > 0 ORDER BY id") {
 		var arrives any
 		var in int64
 		if u.int("is_moving") != 0 {
@@ -94,7 +94,7 @@ func unix(date string) int64 {
 }
 
 func (s *script) pollResources() {
-	if v, _ := s.query.Get("player"); v != "" && !same(v, s.player["id"]) {
+	if v, _ := s.url.Get("player"); v != "" && !same(v, s.player["id"]) {
 		s.json(object{{"ok", false}, {"error", "notyours"}})
 		return
 	}
@@ -107,7 +107,7 @@ func (s *script) pollResources() {
 
 func (s *script) pollTrades() {
 	trades := []any{}
-	for _, t := range s.db.query("SELECT id, seller_id, give_type, give_amount, want_type, want_amount, expires_at FROM trades WHERE match_id = " + id(s.player["match_id"]) + " AND status = 0 ORDER BY id") {
+	for _, t := range s.query("SELECT id, seller_id, give_type, give_amount, want_type, want_amount, expires_at FROM trades WHERE match_id = " + id(s.player["match_id"]) + " AND status = 0 ORDER BY id") {
 		trades = append(trades, t.members("id", "seller_id", "give_type", "give_amount", "want_type", "want_amount", "expires_at"))
 	}
 	s.ok(member{"server_time", s.now()}, member{"trades", trades})
@@ -115,7 +115,7 @@ func (s *script) pollTrades() {
 
 func (s *script) pollMessages() {
 	list := []any{}
-	for _, m := range s.db.query("SELECT * FROM messages WHERE to_id = " + id(s.player["id"]) + " ORDER BY id DESC LIMIT 20") {
+	for _, m := range s.query("SELECT * FROM messages WHERE to_id = " + id(s.player["id"]) + " ORDER BY id DESC LIMIT 20") {
 		from := s.label(m["from_id"])
 		list = append(list, object{{"id", m.int("id")}, {"from", m.int("from_id")}, {"from_name", from["name"]}, {"subject", m["subject"]}, {"body", m["body"]}, {"is_read", m["is_read"]}, {"sent_at", m["sent_at"]}})
 	}

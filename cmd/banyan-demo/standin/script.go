@@ -20,7 +20,7 @@ type script struct {
 	*db
 	game     *Game
 	method   string
-	query    route.Values // $_GET
+	url      route.Values // $_GET
 	form     route.Values // $_POST
 	body     []byte
 	sessions *sessions
@@ -46,7 +46,7 @@ func (g *Game) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Request Entity Too Large", http.StatusRequestEntityTooLarge)
 		return
 	}
-	s := &script{game: g, method: r.Method, query: php.Params{}.Query([]byte(r.URL.RawQuery)), body: body, status: http.StatusOK, header: http.Header{}, sessions: &g.sessions}
+	s := &script{game: g, method: r.Method, url: php.Params{}.Query([]byte(r.URL.RawQuery)), body: body, status: http.StatusOK, header: http.Header{}, sessions: &g.sessions}
 	s.form = php.Params{}.Form("", nil)
 	if r.Method == http.MethodPost {
 		s.form = php.Params{}.Form(r.Header.Get("Content-Type"), body)
@@ -133,7 +133,7 @@ func (s *script) get(name string) (string, bool) {
 	if v, ok := s.form.Get(name); ok {
 		return v, true
 	}
-	return s.query.Get(name)
+	return s.url.Get(name)
 }
 
 func (s *script) input(name, otherwise string) string {
