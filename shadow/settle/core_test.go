@@ -109,15 +109,17 @@ func TestAWriteInFlightHoldsItsKeyAlone(t *testing.T) {
 }
 
 func TestAWriteWhoseKeyIsNotKnownHoldsEveryKey(t *testing.T) {
-	s := tell(t).begin()
-	s.change(k1, 110, 20)
-	s.reader(120, 60)
-	s.mark("a", 1, 60, "1 * 15")
-	s.tick(61)
-	s.want()
-	s.mark("a", 1, 70)
-	s.tick(71)
-	s.want("match/1 110-110 | 110 dark")
+	for _, key := range []string{"*", "-"} {
+		s := tell(t).begin()
+		s.change(k1, 110, 20)
+		s.reader(120, 60)
+		s.mark("a", 1, 60, "1 "+key+" 15")
+		s.tick(61)
+		s.want()
+		s.mark("a", 1, 70)
+		s.tick(71)
+		s.want("match/1 110-110 | 110 dark")
+	}
 }
 
 // §4: at the latest after attribute_wait (and the clock error), without an answer, with the candidates.
@@ -677,5 +679,67 @@ func TestASuccessorKnowsWhatHasSettled(t *testing.T) {
 	s.want("match/1 120-120 | a.1.2 applied")
 	if s.unsettled() != "" {
 		t.Errorf("unsettled %q", s.unsettled())
+	}
+}
+
+// What no mark covers can come again: a successor must read the record, and the entry, to know that it has settled.
+func TestASettledWriteIsNeededUntilAMarkCoversIt(t *testing.T) {
+	s := tell(t).begin()
+	s.write("a.1.1", k1, 5, 20)
+	s.reader(120, 40)
+	s.tick(41)
+	s.want("match/1 120-120 | a.1.1 applied")
+	if s.last.ResumeWrites != 1 {
+		t.Errorf("resume writes %d, want 1: the record", s.last.ResumeWrites)
+	}
+	s.mark("a", 1, 50)
+	s.tick(51)
+	if s.last.ResumeWrites != 3 {
+		t.Errorf("resume writes %d, want 3: the end", s.last.ResumeWrites)
+	}
+}
+
+// A successor gives no mark before it has read again as far as its predecessor was, and passes no fence on again.
+func TestASuccessorIsSilentUntilItKnowsWhatIsHeld(t *testing.T) {
+	s := tell(t)
+	s.c.Restore(&event.SettledMark{V: 1, Position: 120, Held: []event.Held{{Migration: "units", Key: k1, From: 115}},
+		Fences: []event.Fence{{Sent: ms(20), Position: 120}}}, func(func(*event.Entry) bool) {})
+	s.mark("a", 0, 5)
+	s.reader(110, 10)
+	s.change(k1, 112, 12)
+	s.change(k1, 115, 12)
+	s.tick(100)
+	if s.marks != 0 {
+		t.Errorf("%+v", s.last)
+	}
+	s.reader(120, 20)
+	s.reader(120, 30)
+	s.tick(101)
+	if s.held() != "match/1@115" || s.last.Position != 120 || len(s.last.Fences) != 1 || !s.last.Fences[0].Sent.Equal(ms(30)) {
+		t.Errorf("%+v", s.last)
+	}
+	s.mark("a", 0, 60)
+	s.tick(102)
+	s.want("match/1 115-115 | 115 dark") // 112 was published
+}
+
+// Entries are read back as long as a record in them is read again, or a position in them is above the mark's.
+func TestTrail(t *testing.T) {
+	c := &Core{nextWrites: 10, nextChanges: 10, highest: 200}
+	var tr trail
+	at := func(next int64, entries bool, writes, changes int64, pos event.Position) int64 {
+		return tr.resume(next, entries, c, &event.SettledMark{ResumeWrites: writes, ResumeChanges: changes, Position: pos})
+	}
+	for i, x := range []struct{ got, want int64 }{
+		{at(5, true, 10, 10, 190), 5}, // position 200 stands in it
+		{at(6, false, 10, 10, 199), 5},
+		{at(7, false, 10, 10, 200), 7},
+		{at(8, true, 9, 10, 200), 8},
+		{at(9, false, 10, 9, 200), 8},
+		{at(11, false, 10, 10, 200), 11},
+	} {
+		if x.got != x.want {
+			t.Errorf("%d: resume at %d, want %d", i, x.got, x.want)
+		}
 	}
 }

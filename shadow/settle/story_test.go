@@ -128,7 +128,9 @@ func (s *story) markEpoch(replica event.Replica, ep event.Epoch, seq event.Seq, 
 			}
 		}
 		f.Start = ms(start)
-		if key != "*" {
+		if key == "-" { // addressed to its migration, key not known
+			f.Addresses = []event.Address{{Migration: s.defaultMove, Primary: true}}
+		} else if key != "*" {
 			f.Addresses = []event.Address{{Migration: s.defaultMove, Key: event.OrderingKey(key), Primary: true}}
 		}
 		m.InFlight = append(m.InFlight, f)
