@@ -111,9 +111,14 @@ func (t *Tracker) getLocked(k part) *state {
 
 // Progress is the newest news of the key's partition, and a channel that is closed at the next.
 func (t *Tracker) Progress(m event.Migration, k event.OrderingKey) (event.Progress, <-chan struct{}) {
+	return t.Partition(m, event.Partition(k, t.partitions))
+}
+
+// Partition is [Tracker.Progress] of a partition by number.
+func (t *Tracker) Partition(m event.Migration, n int32) (event.Progress, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.getLocked(part{m, event.Partition(k, t.partitions)})
+	s := t.getLocked(part{m, n})
 	return s.p, s.changed
 }
 

@@ -262,6 +262,12 @@ type modelReader struct {
 }
 
 func (r modelReader) Snapshot(ctx context.Context) (compare.ModelSnapshot, error) {
+	// What was published before the snapshot is opened holds in it too. PostgreSQL's own progress may be older: while
+	// nothing but marks come, the projector commits it now and then only.
+	published := make([]event.Progress, r.partitions)
+	for i := range published {
+		published[i], _ = r.tracker.Partition(r.migration, int32(i))
+	}
 	n, err := r.pg.Snapshot(ctx)
 	if err != nil {
 		return nil, err
@@ -271,6 +277,9 @@ func (r modelReader) Snapshot(ctx context.Context) (compare.ModelSnapshot, error
 	for i := range m.progress {
 		if m.progress[i], err = n.Progress(ctx, int32(i)); err != nil {
 			return nil, errors.Join(err, m.Close())
+		}
+		if p := m.progress[i]; p != nil && p.Position < published[i].Position {
+			m.progress[i] = &published[i]
 		}
 	}
 	return m, nil
