@@ -82,6 +82,8 @@ type store struct {
 	ticks  map[int32]int
 	fail   func(partition int32, batch []stream.Record) error // asked before a batch is taken
 	change chan struct{}
+
+	slowClose time.Duration
 }
 
 func newStore(t *testing.T) *store {
@@ -163,6 +165,9 @@ func (w *storing) Handle(_ context.Context, batch []stream.Record) error {
 }
 
 func (w *storing) Close(context.Context) {
+	if w.s.slowClose > 0 {
+		time.Sleep(w.s.slowClose) // what must not happen meanwhile has no event to wait for: another member's worker
+	}
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	w.closed = true
@@ -212,6 +217,7 @@ func TestRebalanceLosesNothingAndKeepsOrder(t *testing.T) {
 		a, b := cfg.Prefix+".a", cfg.Prefix+".b"
 		cl := producer(t, cfg, kafka.Topic{Name: a}, kafka.Topic{Name: b})
 		s := newStore(t)
+		s.slowClose = 200 * time.Millisecond
 		sc := stream.Config{Kafka: cfg, Group: cfg.Prefix + "-g", Topics: []string{a, b}, MaxBatch: 7}
 		first := start(t, sc, s.opener(a, b))
 		feed := func(from, to int) {
