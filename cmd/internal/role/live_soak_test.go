@@ -1,3 +1,5 @@
+//go:build soak
+
 package role
 
 import (
@@ -83,7 +85,7 @@ func (w *world) flipTo(p *Process, m event.Migration, to stage.State) admin.Flip
 
 // With players, cron and a correct mapping, shadow finds nothing; at live the candidate answers, nobody misses an own
 // move, and a rollback gives all reads back to legacy.
-func TestShadowThenLiveThenBack(t *testing.T) {
+func TestSoakShadowThenLiveThenBack(t *testing.T) {
 	w := newWorld(t, game.Size{Matches: 4, Players: 8, Provinces: 16, Units: 60})
 	p := w.process()
 	w.startService()
