@@ -160,6 +160,7 @@ func TestProgressHolds(t *testing.T) {
 		"earlier epoch":   {Replicas: map[Replica]Reached{"a": {Epoch: 1, Seq: 9}}},
 		"unsettled":       {Replicas: p.Replicas, Unsettled: []Unsettled{{ID: w}}},
 		"held":            {Migration: "units", Replicas: p.Replicas, Held: []Held{{"units", "match/7", 1}}},
+		"held for all":    {Migration: "units", Replicas: p.Replicas, Held: []Held{{"units", "", 1}}},
 		"parked":          {Replicas: p.Replicas, Parked: []OrderingKey{"match/7"}},
 	} {
 		if q.Holds(w, "match/7") {

@@ -153,7 +153,7 @@ func (p *Progress) Holds(w WriteID, k OrderingKey) bool {
 		}
 	}
 	for _, h := range p.Held {
-		if h.Key == k && h.Migration == p.Migration {
+		if (h.Key == k || h.Key == "") && h.Migration == p.Migration { // "" concerns every key
 			return false
 		}
 	}
