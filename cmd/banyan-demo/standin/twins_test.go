@@ -129,7 +129,7 @@ var (
 func (x *twins) compareRows(name string) {
 	x.t.Helper()
 	slack := x.slowest.Seconds() + 15 // both are asked in turn, and a loaded machine lets one wait
-	const mostRate = 1000 // an hour
+	const mostRate = 1000             // an hour
 	diffRows(x.t, name, x.both[0].contents(), x.both[1].contents(), func(column, a, b string) bool {
 		switch {
 		case a == b:
