@@ -35,7 +35,7 @@ func main() {
 }
 
 // size of the game: matches enough that a tenth of them is some.
-var size = scene.Size{Matches: 30, Players: 6, Provinces: 12, Units: 60}
+var size = scene.Size{Matches: 30, Players: 8, Provinces: 12, Units: 60}
 
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer, terminal bool) (err error) {
 	once, real := getenv("ONCE") != "", getenv("REAL") != ""

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,19 +31,26 @@ type crowd struct {
 // shift is players who logged in at about the same time.
 type shift struct {
 	*play.Driver
-	cancel context.CancelFunc
-	done   chan error
-	others sync.WaitGroup
+	closers []func()
+	done    chan error
+	others  sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
-	failed []error    // of those who watch
+	failed []string   // what went wrong for those who watch and trade
+	traded int        // iron sold and bought by the traders
 }
+
+// traders are the last players of a match, whom package play leaves alone.
+const traders = 2
 
 func newCrowd(size scene.Size, rate float64) *crowd {
 	c := &crowd{size: size, rate: rate, open: map[string]int{}}
 	c.transport = &http.Transport{MaxIdleConnsPerHost: size.Matches * size.Players, DisableCompression: true, DialContext: c.dial}
 	return c
 }
+
+// players is how many play.
+func (c *crowd) players() int { return c.size.Matches * (c.size.Players - traders) }
 
 func (c *crowd) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	c.mu.Lock()
@@ -104,7 +112,7 @@ func (c *crowd) switchTo(ctx context.Context, addr string) error {
 
 // begin has everybody log in and play, in the place of those who played before.
 func (c *crowd) begin(ctx context.Context) error {
-	d, err := play.New(play.Config{BaseURL: "http://game.example", Players: c.size.Matches * c.size.Players, Matches: c.size.Matches, Rate: c.rate, Seed: 1, Transport: c.transport})
+	d, err := play.New(play.Config{BaseURL: "http://game.example", Players: c.players(), Matches: c.size.Matches, Rate: c.rate, Seed: 1, Transport: c.transport})
 	if err != nil {
 		return err
 	}
@@ -112,9 +120,9 @@ func (c *crowd) begin(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &shift{Driver: d, cancel: cancel, done: make(chan error, 1)}
+	s := &shift{Driver: d, closers: []func(){cancel}, done: make(chan error, 1)}
 	go func() { s.done <- d.Run(ctx) }()    // ends with the shift
-	s.others.Go(func() { c.watch(ctx, s) }) // and so does this
+	s.others.Go(func() { c.watch(ctx, s) }) // so does this
 	c.shift = s
 	return nil
 }
@@ -123,21 +131,73 @@ func (c *crowd) begin(ctx context.Context) error {
 // never ask for without saying whose: a route of its own.
 func (c *crowd) watch(ctx context.Context, s *shift) {
 	var open []*play.Session
-	for ctx.Err() == nil {
+	pace(ctx, 80*time.Millisecond, func() {
 		if m := len(open); m < c.size.Matches {
-			b, err := play.NewSession("http://game.example", "", c.transport, nil)
-			if err == nil {
-				err = b.Login(ctx, fmt.Sprintf("p%d_1", m+1), "secret")
+			b, err := c.login(ctx, m+1, 1)
+			if s.note(ctx, err); err == nil {
+				open = append(open, b)
 			}
-			s.note(ctx, err)
-			open = append(open, b)
 		} else {
 			var units struct{ Units []struct{ ID int } }
 			s.note(ctx, open[rand.IntN(m)].Poll(ctx, "units", nil, &units))
 		}
+	})
+}
+
+// trade opens the market for the rest of the shift: in one match after the other the last two players, who never did
+// anything before, sell and buy iron.
+func (c *crowd) trade(ctx context.Context) {
+	s := c.shift
+	ctx, cancel := context.WithCancel(ctx)
+	s.closers = append(s.closers, cancel)
+	match := 0
+	s.others.Go(func() {
+		pace(ctx, 500*time.Millisecond, func() {
+			match = match%c.size.Matches + 1
+			s.note(ctx, c.sell(ctx, s, match))
+		})
+	})
+}
+
+// sell is one trade.
+func (c *crowd) sell(ctx context.Context, s *shift, match int) error {
+	seller, err := c.login(ctx, match, c.size.Players)
+	if err != nil {
+		return err
+	}
+	buyer, err := c.login(ctx, match, c.size.Players-1)
+	if err != nil {
+		return err
+	}
+	offer, err := seller.JSON(ctx, "offer", map[string]any{"give_type": "iron", "give_amount": 2, "want_type": "gold", "want_amount": 12})
+	if err != nil || offer.Refusal != "" { // the purse may be empty, or five offers open
+		return err
+	}
+	bought, err := buyer.JSON(ctx, "accept", map[string]any{"trade": offer.ID})
+	if err == nil && bought.Refusal == "" {
+		s.mu.Lock()
+		s.traded++
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (c *crowd) login(ctx context.Context, match, n int) (*play.Session, error) {
+	b, err := play.NewSession("http://game.example", "", c.transport, nil)
+	if err != nil {
+		return nil, err
+	}
+	return b, b.Login(ctx, fmt.Sprintf("p%d_%d", match, n), "secret")
+}
+
+// pace does something again and again until ctx ends. What is under way is ended, so that no outcome is unknown.
+func pace(ctx context.Context, pause time.Duration, do func()) {
+	for ctx.Err() == nil {
+		do()
 		select {
 		case <-ctx.Done():
-		case <-time.After(80 * time.Millisecond): // its pace
+			return
+		case <-time.After(pause): // a player's pace
 		}
 	}
 }
@@ -149,7 +209,7 @@ func (s *shift) note(ctx context.Context, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = append(s.failed, err)
+	s.failed = append(s.failed, "error: "+err.Error())
 }
 
 // end sends the players home once they have their answers.
@@ -157,19 +217,12 @@ func (c *crowd) end() error {
 	if c.shift == nil {
 		return nil
 	}
-	c.shift.cancel()
+	for _, end := range c.shift.closers {
+		end()
+	}
 	err := <-c.shift.done
 	c.shift.others.Wait()
-	t := c.shift.Totals()
-	c.gone.Requests += t.Requests
-	c.gone.Errors += t.Errors
-	c.gone.Done += t.Done
-	c.gone.Missed += t.Missed
-	c.gone.Examples = append(c.gone.Examples, t.Examples...)
-	for _, e := range c.shift.failed {
-		c.gone.Errors++
-		c.gone.Examples = append(c.gone.Examples, "error: "+e.Error())
-	}
+	c.gone = c.totals()
 	c.shift = nil
 	return err
 }
@@ -177,13 +230,24 @@ func (c *crowd) end() error {
 // totals is what happened to everybody so far.
 func (c *crowd) totals() play.Totals {
 	t := c.gone
-	if c.shift != nil {
-		now := c.shift.Totals()
-		t.Requests += now.Requests
-		t.Errors += now.Errors
-		t.Done += now.Done
-		t.Missed += now.Missed
-		t.Examples = append(t.Examples[:len(t.Examples):len(t.Examples)], now.Examples...)
+	if c.shift == nil {
+		return t
 	}
+	now := c.shift.Totals()
+	c.shift.mu.Lock()
+	failed := slices.Clone(c.shift.failed)
+	c.shift.mu.Unlock()
+	t.Requests += now.Requests
+	t.Errors += now.Errors + len(failed)
+	t.Done += now.Done
+	t.Missed += now.Missed
+	t.Examples = slices.Concat(t.Examples, now.Examples, failed)
 	return t
+}
+
+// traded is how much iron the traders of this shift have sold.
+func (c *crowd) traded() int {
+	c.shift.mu.Lock()
+	defer c.shift.mu.Unlock()
+	return c.shift.traded
 }

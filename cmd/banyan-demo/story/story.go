@@ -36,7 +36,9 @@ type Story struct {
 	ops   *operator.Operator // of the shadow's admin listener
 	proxy *system.Part
 	bugs  []*bug
-	stop  []func()
+	// mended is when the last wrong event was made.
+	mended time.Time
+	stop   []func()
 }
 
 type act struct {

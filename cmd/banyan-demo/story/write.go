@@ -119,7 +119,7 @@ func (s *Story) flip(ctx context.Context, m event.Migration, to stage.State, rea
 		return p.Passed(), failing(p.Gates), nil
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, s.others(ctx))
 	}
 	r, err := s.command(ctx, append(operator.FlipArgs(m, to, reason), "-o", "json")...)
 	if err != nil {
@@ -157,34 +157,46 @@ func failing(gates []admin.Gate) string {
 	return strings.Join(out, "; ")
 }
 
-// backfill imports both migrations and waits for the end.
+// backfill imports both migrations. One that failed is started again, a few times: it says that it goes on then.
 func (s *Story) backfill(ctx context.Context, again bool) error {
 	for _, m := range migrations {
 		args := []string{"backfill", string(m), "--detach"}
 		if again {
 			args = append(args, "--restart")
 		}
-		if r, err := s.command(ctx, args...); err != nil || r.Status != 0 {
-			return errors.Join(err, fmt.Errorf("backfill of %s: exit status %d: %s", m, r.Status, r.Stderr))
+		b, err := s.backfillOne(ctx, m, args)
+		for try := 0; err == nil && b.State == admin.Failed && try < 3; try++ {
+			s.Out.Say("it stopped: %s", b.Error)
+			b, err = s.backfillOne(ctx, m, args)
 		}
-		var last admin.BackfillStatus
-		err := s.until(ctx, time.Minute, "backfill of "+string(m), func(ctx context.Context) (bool, string, error) {
-			b, err := s.ops.Backfill(ctx, m)
-			if err != nil || b == nil {
-				return false, "", err
-			}
-			last = *b
-			if b.State == admin.Failed {
-				return false, "", errors.New(b.Error)
-			}
-			return b.State == admin.Done, fmt.Sprintf("%d rows, now %s", b.Rows, b.Table), nil
-		})
 		if err != nil {
 			return err
 		}
-		s.Out.Check(last.Rows > 0, "%s: %d rows imported in %s while %d players went on", m, last.Rows, last.Ended.Sub(last.Started).Round(10*time.Millisecond), s.Size.Matches*s.Size.Players)
+		if b.State == admin.Failed {
+			return fmt.Errorf("backfill of %s: %s", m, b.Error)
+		}
+		s.Out.Check(b.Rows > 0, "%s: %d rows imported in %s while %d players went on", m, b.Rows, b.Ended.Sub(b.Started).Round(10*time.Millisecond), s.crowd.players())
 	}
 	return nil
+}
+
+func (s *Story) backfillOne(ctx context.Context, m event.Migration, args []string) (last admin.BackfillStatus, err error) {
+	r, err := s.command(ctx, args...)
+	if err != nil {
+		return last, err
+	}
+	if r.Status != 0 {
+		return last, fmt.Errorf("backfill of %s: exit status %d: %s", m, r.Status, r.Stderr)
+	}
+	err = s.until(ctx, time.Minute, "backfill of "+string(m), func(ctx context.Context) (bool, string, error) {
+		b, err := s.ops.Backfill(ctx, m)
+		if err != nil || b == nil {
+			return false, "", err
+		}
+		last = *b
+		return b.State != admin.Running, fmt.Sprintf("%d rows, now %s", b.Rows, b.Table), nil
+	})
+	return last, err
 }
 
 // account checks that no write is missing between the proxy and Kafka.
