@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"time"
 
 	"banyan/proxy/event"
 	"banyan/shadow/readmodel"
@@ -22,14 +21,6 @@ type plan struct {
 	progress event.Progress
 }
 
-// progressEvery bounds how old the progress in PostgreSQL may be while nothing but marks come: a transaction for each
-// would be most of what an idle read model costs.
-const progressEvery = 200 * time.Millisecond
-
-func (pl *plan) onlyMarks() bool {
-	return len(pl.events) == 0 && pl.repeats == 0 && len(pl.parked) == 0 && len(pl.waiting) == 0
-}
-
 // commit applies items in one transaction, then shows it: documents, progress.
 func (w *worker) commit(ctx context.Context, items []item) error {
 	next := items[len(items)-1].offset + 1
@@ -44,15 +35,6 @@ func (w *worker) commitTo(ctx context.Context, items []item, next int64, ahead [
 	if reached > 0 {
 		pl.progress.Position, pl.progress.Applied = reached, reached
 	}
-	if reached == 0 && pl.onlyMarks() && w.p.now().Sub(w.committed) < progressEvery {
-		// Nothing changes the tables, so they hold what the mark says. The offset and the progress in PostgreSQL follow
-		// with the next transaction: after a crash the marks are read again.
-		if err := w.shownUp(ctx, true); err != nil {
-			return err
-		}
-		w.progress = pl.progress
-		return w.show(ctx, pl.touched, w.next)
-	}
 	if err := w.announceParked(ctx, pl.parked); err != nil {
 		return err
 	}
@@ -63,7 +45,7 @@ func (w *worker) commitTo(ctx context.Context, items []item, next int64, ahead [
 	if err := w.p.pg.Commit(ctx, b); err != nil {
 		return err
 	}
-	w.batch, w.next, w.ahead, w.progress, w.committed = w.batch+1, next, ahead, pl.progress, w.p.now()
+	w.batch, w.next, w.ahead, w.progress = w.batch+1, next, ahead, pl.progress
 	for _, e := range pl.events {
 		w.seen.add(e.ID)
 	}

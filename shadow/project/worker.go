@@ -30,18 +30,17 @@ type worker struct {
 	n     int32
 	owner string
 
-	batch     int64     // committed so far
-	next      int64     // next_offset as committed
-	committed time.Time // of the last transaction
-	ahead     []int64
-	progress  event.Progress // as committed
-	shown     event.Progress // as in Redis
-	parked    map[event.OrderingKey]*readmodel.Parked
-	seen      *window
-	showing   *showing // nil: all is shown
-	hold      *holding
-	holds     chan *holdRequest
-	closed    chan struct{}
+	batch    int64 // committed so far
+	next     int64 // next_offset as committed
+	ahead    []int64
+	progress event.Progress // as committed
+	shown    event.Progress // as in Redis
+	parked   map[event.OrderingKey]*readmodel.Parked
+	seen     *window
+	showing  *showing // nil: all is shown
+	hold     *holding
+	holds    chan *holdRequest
+	closed   chan struct{}
 }
 
 var _ stream.Worker = (*worker)(nil)
