@@ -3,7 +3,8 @@
 // and back.
 //
 // ONCE=1 ends after the story, with status 0 only if every check of it held; otherwise it stays up until Ctrl-C. REAL=1 runs
-// php-fpm behind nginx, MariaDB, Kafka, PostgreSQL and Redis. Nothing is left behind either way.
+// php-fpm behind nginx, MariaDB, Kafka, PostgreSQL and Redis. Nothing is left behind either way, unless KEEP=1 asks for the
+// directory with logs and configurations.
 package main
 
 import (
@@ -13,7 +14,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -44,7 +44,13 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer, term
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if getenv("KEEP") != "" {
+			out.Say("kept: %s", dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
 	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL may run as another user
 		return err
 	}
@@ -64,17 +70,13 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer, term
 		say(line)
 	}
 	say("logs and configurations are in " + dir + " while this runs")
-	windows := 5
+	c := story.Config{Out: out, Set: set, Sys: sys, Size: size, Rate: 60, Windows: 5, Window: 3 * time.Second, Stays: !once}
 	if real {
-		windows = 9
+		c.Windows, c.Window = 9, 4*time.Second
 	}
-	s := story.New(story.Config{Out: out, Set: set, Sys: sys, Size: size, Rate: 60, Windows: windows})
-	err = s.Tell(ctx)
+	s := story.New(c)
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if err != nil {
-		if kept := os.Getenv("DEMO_KEEP"); kept != "" {
-			_ = os.CopyFS(filepath.Join(kept, filepath.Base(dir)), os.DirFS(dir))
-		}
+	if err := s.Tell(ctx); err != nil {
 		return err
 	}
 	if err := verdict(out); err != nil || once {

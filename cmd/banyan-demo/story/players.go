@@ -19,6 +19,7 @@ type crowd struct {
 	size      scene.Size
 	rate      float64
 	transport *http.Transport
+	meter     *meter
 
 	mu   sync.Mutex // guards the fields below
 	to   string
@@ -46,6 +47,7 @@ const traders = 2
 func newCrowd(size scene.Size, rate float64) *crowd {
 	c := &crowd{size: size, rate: rate, open: map[string]int{}}
 	c.transport = &http.Transport{MaxIdleConnsPerHost: size.Matches * size.Players, DisableCompression: true, DialContext: c.dial}
+	c.meter = &meter{next: c.transport}
 	return c
 }
 
@@ -112,7 +114,7 @@ func (c *crowd) switchTo(ctx context.Context, addr string) error {
 
 // begin has everybody log in and play, in the place of those who played before.
 func (c *crowd) begin(ctx context.Context) error {
-	d, err := play.New(play.Config{BaseURL: "http://game.example", Players: c.players(), Matches: c.size.Matches, Rate: c.rate, Seed: 1, Transport: c.transport})
+	d, err := play.New(play.Config{BaseURL: "http://game.example", Players: c.players(), Matches: c.size.Matches, Rate: c.rate, Seed: 1, Transport: c.meter})
 	if err != nil {
 		return err
 	}
@@ -127,20 +129,20 @@ func (c *crowd) begin(ctx context.Context) error {
 	return nil
 }
 
-// watch is a browser in each match that has nothing but the list of its own units open, which the players of package play
-// never ask for without saying whose: a route of its own.
+// watch is a browser in each match whose page polls by itself: the map, and the list of its own units without saying
+// whose, which is a route of its own and which the players of package play never ask for.
 func (c *crowd) watch(ctx context.Context, s *shift) {
 	var open []*play.Session
-	pace(ctx, 80*time.Millisecond, func() {
+	pace(ctx, 40*time.Millisecond, func() {
 		if m := len(open); m < c.size.Matches {
 			b, err := c.login(ctx, m+1, 1)
 			if s.note(ctx, err); err == nil {
 				open = append(open, b)
 			}
-		} else {
-			var units struct{ Units []struct{ ID int } }
-			s.note(ctx, open[rand.IntN(m)].Poll(ctx, "units", nil, &units))
+			return
 		}
+		var out struct{ Units []struct{} }
+		s.note(ctx, open[rand.IntN(len(open))].Poll(ctx, []string{"map", "units"}[rand.IntN(2)], nil, &out))
 	})
 }
 
@@ -183,7 +185,7 @@ func (c *crowd) sell(ctx context.Context, s *shift, match int) error {
 }
 
 func (c *crowd) login(ctx context.Context, match, n int) (*play.Session, error) {
-	b, err := play.NewSession("http://game.example", "", c.transport, nil)
+	b, err := play.NewSession("http://game.example", "", c.meter, nil)
 	if err != nil {
 		return nil, err
 	}

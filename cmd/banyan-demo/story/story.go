@@ -25,8 +25,10 @@ type Config struct {
 	Sys  *system.System
 	Size scene.Size
 	Rate float64 // things that all players together do per second
-	// Windows is how many windows both sides are measured in side by side.
+	// Windows is in how many windows both sides are measured side by side, Window how long one is.
 	Windows int
+	Window  time.Duration
+	Stays   bool // the system stays up after the story: tell how to try it
 }
 
 // Story is one telling.
@@ -61,7 +63,11 @@ func (s *Story) Tell(ctx context.Context) error {
 		cancel()
 		<-ended
 	})
-	for _, a := range acts {
+	told := acts
+	if s.Stays {
+		told = append(told[:len(told):len(told)], tryAct)
+	}
+	for _, a := range told {
 		s.Out.Act(a.title, a.why)
 		if err := a.do(s, ctx); err != nil {
 			return errors.Join(err, s.Sys.Failed())

@@ -282,5 +282,12 @@ func (p *Part) await(ctx context.Context, url string) error {
 	}
 }
 
+// EnvFile writes what a shell needs to speak to the system, and gives the file.
+func (s *System) EnvFile() (string, error) {
+	file := filepath.Join(s.dir, "env")
+	text := fmt.Sprintf("export PATH=%s:$PATH BANYAN_ADMIN=%s BANYAN_TOKEN=%s\n", s.Bin(), s.shadow.Admin, s.token)
+	return file, os.WriteFile(file, []byte(text), 0o600)
+}
+
 // Path is the file that Configure wrote for a name.
 func (s *System) Path(name string) string { return filepath.Join(s.dir, name, "banyan.yaml") }
