@@ -25,11 +25,7 @@ import (
 // Embedded needs nothing but Go: a Kafka in memory with files behind it, a small Redis, PostgreSQL's binaries fetched
 // once, and the game's stand-in in Go on a database of that PostgreSQL. say is told what takes time.
 func Embedded(ctx context.Context, dir string, size Size, say func(string)) (_ *Set, err error) {
-	s := &Set{Env: map[string]string{}, Adapt: func(yaml string) (string, error) {
-		b, err := standin.BanyanYAML([]byte(yaml))
-		// The log has a REAL's shortest notation. Compared as such, the change that gave a value is found by it.
-		return realColumn.ReplaceAllString(string(b), "CAST($1::text AS double precision)"), err
-	}}
+	s := &Set{Env: map[string]string{}, Adapt: ForStandin}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Stop())
@@ -72,6 +68,13 @@ func Embedded(ctx context.Context, dir string, size Size, say func(string)) (_ *
 		"Kafka      " + s.Env["KAFKA"] + " (kfake)   PostgreSQL   the same server, databases ledger and readmodel   Redis   " + redis.Addr() + " (miniredis)",
 	}
 	return s, nil
+}
+
+// ForStandin makes the game's configuration one for the stand-in's database.
+func ForStandin(yaml string) (string, error) {
+	b, err := standin.BanyanYAML([]byte(yaml))
+	// The log has a REAL's shortest notation. Compared as such, the change that gave a value is found by it.
+	return realColumn.ReplaceAllString(string(b), "CAST($1::text AS double precision)"), err
 }
 
 var realColumn = regexp.MustCompile(`CAST\((\w+) AS double precision\)`)

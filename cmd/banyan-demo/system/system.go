@@ -57,9 +57,7 @@ func Repository() string {
 
 // New builds the programs into dir.
 func New(ctx context.Context, dir string, set *scene.Set) (*System, error) {
-	var b [24]byte
-	_, _ = rand.Read(b[:]) // never fails
-	s := &System{dir: dir, set: set, token: hex.EncodeToString(b[:]), proxies: map[string]*Part{}, ports: map[string]int{}}
+	s := Unbuilt(dir, set)
 	if err := os.MkdirAll(s.Bin(), 0o755); err != nil {
 		return nil, fmt.Errorf("build: %w", err)
 	}
@@ -69,6 +67,13 @@ func New(ctx context.Context, dir string, set *scene.Set) (*System, error) {
 		return nil, fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return s, nil
+}
+
+// Unbuilt is a system whose programs are somebody else's to build.
+func Unbuilt(dir string, set *scene.Set) *System {
+	var b [24]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return &System{dir: dir, set: set, token: hex.EncodeToString(b[:]), proxies: map[string]*Part{}, ports: map[string]int{}}
 }
 
 // Bin is the directory of the programs.
