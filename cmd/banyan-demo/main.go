@@ -77,6 +77,9 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer, term
 	s := story.New(c)
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err := s.Tell(ctx); err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted; everything is ended and removed")
+		}
 		return err
 	}
 	if err := verdict(out); err != nil || once {
