@@ -58,7 +58,7 @@ func TestTheLoadBalancerMovesEverybody(t *testing.T) {
 	}
 	at := count("a")
 	for from := count("b"); count("b") < from+100; {
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // a request count has no signal; the loop is bounded by the players
 	}
 	stop()
 	players.Wait()
