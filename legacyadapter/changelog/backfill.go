@@ -121,7 +121,9 @@ func (p *Publisher) backfill(ctx context.Context, req BackfillRequest, progress 
 		default:
 			attempt++
 			n = 0
-			if !errors.Is(err, errEarly) {
+			if errors.Is(err, errEarly) { // a snapshot's low is max_commit_delay old: it has to pass what is watched
+				began = began.Add(100 * time.Millisecond)
+			} else {
 				began = began.Add(min(100*time.Millisecond<<attempt, 5*time.Second))
 			}
 		}

@@ -70,6 +70,9 @@ type Copies interface {
 type Read struct {
 	capture.Pair
 	Repeatable bool // legacy may be asked for it
+	// Cookie and Host are what the client sent, for a copy to legacy, which answers nobody it does not know. They are
+	// kept in memory alone.
+	Cookie, Host string
 }
 
 // Migration is one migration's part of the request path.

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"banyan/proxy"
@@ -139,7 +140,7 @@ func (h *Handler) byCandidate(x *proxy.Exchange, c *Config, r *read) bool {
 		p := h.pair(x, c, r, capture.Candidate)
 		p.Candidate = answer(x, r.target, &res)
 		p.Legacy.Target = string(x.Request.Target())
-		c.Copies.Offer(Read{p, true})
+		c.Copies.Offer(Read{Pair: p, Repeatable: true, Cookie: cookies(x), Host: string(x.Request.Field("host"))})
 	}
 	return true
 }
@@ -166,7 +167,7 @@ func (h *Handler) byLegacy(x *proxy.Exchange, c *Config, r *read) {
 		p := h.pair(x, c, r, capture.Legacy)
 		p.Legacy = answer(x, string(x.Request.Target()), &res)
 		p.Candidate.Target = r.target
-		c.Copies.Offer(Read{p, r.route.Repeatable})
+		c.Copies.Offer(Read{Pair: p, Repeatable: r.route.Repeatable})
 	}
 }
 
@@ -182,4 +183,15 @@ func answer(x *proxy.Exchange, target string, r *proxy.Result) capture.Answer {
 		Body: append([]byte(nil), r.Captured...), Length: r.BodyBytes, Start: r.Forwarded, End: r.LastByte}
 	a.Before, a.After = Positions(string(head.Field("banyan-position")))
 	return a
+}
+
+// cookies are the client's but for our own.
+func cookies(x *proxy.Exchange) string {
+	var kept []string
+	for c := range strings.SplitSeq(string(x.Request.Field("cookie")), ";") {
+		if c = strings.TrimSpace(c); c != "" && !strings.HasPrefix(c, pending.Cookie+"=") {
+			kept = append(kept, c)
+		}
+	}
+	return strings.Join(kept, "; ")
 }

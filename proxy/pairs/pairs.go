@@ -170,7 +170,7 @@ func (p *Pairs) complete(ctx context.Context, r *migrate.Read) {
 		p.cfg.Model.Passed(ctx, r.Migration, r.Key, r.Legacy.End.Add(p.cfg.ClockError), p.cfg.CatchUp)
 		r.Candidate = p.ask(ctx, r.Migration, capture.Candidate, r.Candidate.Target)
 	} else {
-		r.Legacy = p.ask(ctx, r.Migration, capture.Legacy, r.Legacy.Target)
+		r.Legacy = p.askLegacy(ctx, r)
 	}
 	if ctx.Err() != nil {
 		p.drop(r.Migration, r.Route, ShuttingDown)
@@ -211,8 +211,17 @@ func (p *Pairs) ask(ctx context.Context, m event.Migration, side capture.Side, t
 	return Ask(ctx, p.client, base, target)
 }
 
+// askLegacy asks as the client did.
+func (p *Pairs) askLegacy(ctx context.Context, r *migrate.Read) capture.Answer {
+	return ask(ctx, p.client, p.cfg.Sides[r.Migration].Legacy, r.Legacy.Target, r.Cookie, r.Host)
+}
+
 // Ask sends a GET and takes the answer whole, within bounds. Trouble is in the answer's Error.
 func Ask(ctx context.Context, client *http.Client, base, target string) capture.Answer {
+	return ask(ctx, client, base, target, "", "")
+}
+
+func ask(ctx context.Context, client *http.Client, base, target, cookie, host string) capture.Answer {
 	a := capture.Answer{Target: target, Start: time.Now()}
 	fail := func(err error) capture.Answer {
 		a.Error, a.End = err.Error(), time.Now()
@@ -223,6 +232,10 @@ func Ask(ctx context.Context, client *http.Client, base, target string) capture.
 		return fail(fmt.Errorf("ask %s%s: %w", base, target, err))
 	}
 	req.Header.Set("User-Agent", "banyan")
+	if cookie != "" {
+		req.Header.Set("Cookie", cookie)
+	}
+	req.Host = host                    // "": that of the URL
 	req.Header.Set("Banyan-Copy", "1") // so that the service can leave copies out of its own statistics
 	resp, err := client.Do(req)
 	if err != nil {
