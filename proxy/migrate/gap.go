@@ -6,8 +6,9 @@ import (
 
 var retryLater = []wire.Pair{{Name: "Content-Type", Value: []byte("text/plain; charset=utf-8")}, {Name: "Retry-After", Value: []byte("1")}}
 
-// openGap makes the gap durable, counts one unrecorded write and says whether it could.
-func (h *Handler) openGap(c *Config, m *Migration) bool {
+// openGap counts one unrecorded write, and makes the gap durable if the journal takes that at least.
+func (h *Handler) openGap(c *Config, m *Migration) {
+	h.Counters.Unrecorded.Add(1)
 	h.mu.Lock()
 	g := h.gaps[m.Name]
 	h.mu.Unlock()
@@ -15,7 +16,7 @@ func (h *Handler) openGap(c *Config, m *Migration) bool {
 		var err error
 		if g, err = c.Journal.OpenGap(string(m.Name)); err != nil {
 			c.Log.Error("a gap cannot be recorded: the journal takes nothing", "migration", m.Name, "error", err)
-			return false
+			return
 		}
 		h.mu.Lock()
 		if h.gaps[m.Name] == nil {
@@ -26,8 +27,6 @@ func (h *Handler) openGap(c *Config, m *Migration) bool {
 		h.mu.Unlock()
 	}
 	g.Add(1)
-	h.Counters.Unrecorded.Add(1)
-	return true
 }
 
 // closeGap ends a gap once a write was recorded again.

@@ -136,9 +136,7 @@ func (h *Handler) unrecorded(c *Config, w *write, cause error) bool {
 		}
 	}
 	for _, p := range w.parts {
-		if !h.openGap(c, p.m) {
-			return true // legacy serves on; the evidence is void anyway while the journal takes nothing
-		}
+		h.openGap(c, p.m) // of each; legacy serves on also while the journal takes nothing at all
 	}
 	return true
 }

@@ -154,3 +154,21 @@ func TestATroubledCandidateIsAPairToo(t *testing.T) {
 		t.Fatalf("%+v", c)
 	}
 }
+
+// Legacy answers nobody that it does not know: its copy is asked with the client's session and host.
+func TestLegacyIsAskedAsTheClientAsked(t *testing.T) {
+	asked := make(chan string, 1)
+	p, s, _ := start(t, Config{}, func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Host + " " + r.Header.Get("Cookie") + " " + r.URL.Path
+		io.WriteString(w, "legacy")
+	})
+	r := read("")
+	r.Served, r.Candidate.Status, r.Cookie, r.Host = capture.Candidate, 200, "PHPSESSID=abc", "game.example"
+	p.Start(t.Context())
+	p.Offer(r)
+	<-s.got
+	p.Stop()
+	if got := <-asked; got != "game.example PHPSESSID=abc /api.php" {
+		t.Fatal(got)
+	}
+}
