@@ -61,8 +61,14 @@ func newMariaDB(ctx context.Context, opts Options, daemon, install string) (*Mar
 		return nil, fmt.Errorf("who am I: %w", err)
 	}
 	data := filepath.Join(p.dir, "data")
+	// A starting server deletes the temporary tables that it finds, other servers' too,
+	// and gives up when they are gone before it: none shares the machine's directory.
+	temporary := filepath.Join(p.dir, "tmp")
+	if err := os.MkdirAll(temporary, 0o700); err != nil {
+		return nil, fmt.Errorf("temporary directory: %w", err)
+	}
 	if _, err := os.Stat(data); os.IsNotExist(err) {
-		if err := p.run(ctx, exec.CommandContext(ctx, install, "--no-defaults", "--datadir="+data, "--user="+me.Username,
+		if err := p.run(ctx, exec.CommandContext(ctx, install, "--no-defaults", "--datadir="+data, "--tmpdir="+temporary, "--user="+me.Username,
 			"--auth-root-authentication-method=normal", "--skip-test-db")); err != nil {
 			return nil, err
 		}
@@ -75,7 +81,7 @@ func newMariaDB(ctx context.Context, opts Options, daemon, install string) (*Mar
 		return nil, fmt.Errorf("account: %w", err)
 	}
 	p.command = func() *exec.Cmd {
-		return exec.Command(daemon, "--no-defaults", "--datadir="+data, "--user="+me.Username,
+		return exec.Command(daemon, "--no-defaults", "--datadir="+data, "--tmpdir="+temporary, "--user="+me.Username,
 			"--bind-address=127.0.0.1", "--port="+strconv.Itoa(port), "--socket="+s.Socket, "--pid-file="+filepath.Join(p.dir, "pid"),
 			"--init-file="+account, "--skip-name-resolve", "--max-connections=500",
 			"--server-id="+strconv.Itoa(port), "--log-bin=binlog", "--binlog-format=ROW", "--binlog-row-image=FULL",
