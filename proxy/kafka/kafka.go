@@ -313,3 +313,27 @@ func (c Config) partitions(t Topic) int32 {
 	}
 	return c.Partitions
 }
+
+// Lag is how many records of a partition a consumer group has not committed.
+type Lag struct {
+	Group, Topic string
+	Partition    int32
+	Records      int64
+}
+
+// Lags asks for the lag of groups; a group that does not exist has none, and what a broker cannot tell now is left out.
+func Lags(ctx context.Context, cl *kgo.Client, groups ...string) ([]Lag, error) {
+	described, err := kadm.NewClient(cl).Lag(ctx, groups...)
+	if err != nil {
+		return nil, fmt.Errorf("lag of %d consumer groups: %w", len(groups), err)
+	}
+	var out []Lag
+	for _, g := range described.Sorted() {
+		for _, l := range g.Lag.Sorted() {
+			if l.Err == nil && l.Lag >= 0 {
+				out = append(out, Lag{g.Group, l.Topic, l.Partition, l.Lag})
+			}
+		}
+	}
+	return out, nil
+}

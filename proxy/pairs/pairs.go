@@ -150,6 +150,13 @@ func (p *Pairs) Offer(r migrate.Read) {
 	p.mu.Unlock()
 }
 
+// Waiting is how many reads wait for the other side, and the bytes of their answers.
+func (p *Pairs) Waiting() (reads int, bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue), p.waiting
+}
+
 func (p *Pairs) work(ctx context.Context) {
 	for {
 		select {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -42,6 +43,28 @@ type Stats struct {
 	Parked   atomic.Int64 // keys
 	Waiting  atomic.Int64 // entries of parked keys, left in the topic
 	Unmapped atomic.Int64 // row changes for which no mapping is declared
+
+	mu    sync.Mutex // guards types
+	types map[string]int64
+}
+
+// Types counts the events by type and version, "game.unit.moved@2". There are as many as the mappings declare.
+func (s *Stats) Types() map[string]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.types)
+}
+
+func (s *Stats) count(events []event.Event) {
+	s.Events.Add(int64(len(events)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.types == nil {
+		s.types = map[string]int64{}
+	}
+	for i := range events {
+		s.types[events[i].TypeVersion()]++
+	}
 }
 
 // New makes a translator; log may be nil.
@@ -252,7 +275,7 @@ func (w *worker) entry(r *stream.Record, e *event.Entry) []*kgo.Record {
 		w.t.log.Warn("no mapping for a row change", "migration", e.Migration, "table", u.Table, "op", u.Op, "position", u.Position)
 	}
 	w.t.stats.Unmapped.Add(int64(len(res.Unmapped)))
-	w.t.stats.Events.Add(int64(len(res.Events)))
+	w.t.stats.count(res.Events)
 	out := make([]*kgo.Record, len(res.Events))
 	for i := range res.Events {
 		out[i] = kafka.EventRecord(w.t.Topic(), w.n, &res.Events[i])

@@ -6,12 +6,14 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,6 +56,7 @@ type book struct {
 	dir    string
 	env    []string
 	proxy  string // URL
+	admin  string // URL
 	db     *sql.DB
 	read   string // URL of the read model's database
 	kafka  *lab.KafkaServer
@@ -94,7 +97,7 @@ func newBook(t *testing.T) *book {
 		t.Fatal(err)
 	}
 	b.env = []string{"LEDGER_DB=" + pg.Database(t), "READ_DB=" + b.read, "LEGACY_DB=" + dsn}
-	b.proxy = "http://" + listen
+	b.proxy, b.admin = "http://"+listen, "http://"+admin
 	return b
 }
 
@@ -268,5 +271,47 @@ func TestSmallOnRealServers(t *testing.T) {
 	if out := b.must("findings", "show", list.Findings[0].ID); !strings.Contains(out, "/body") || !strings.Contains(out, "a long story. a long story.") {
 		t.Error("the finding does not show the column and its values")
 	}
+	b.told()
 	b.must("stage", "flip", "notes", "off", "--yes", "--reason", "end of the first hour")
+}
+
+// told scrapes the metrics: whoever watches this hour sees writes, flushes, events, lag, comparisons and the finding.
+func (b *book) told() {
+	b.t.Helper()
+	token, err := os.ReadFile(filepath.Join(b.dir, "journal", "admin", "viewer.token"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var text []byte
+	wait(b.t, "all metrics have values", func() bool {
+		req, _ := http.NewRequestWithContext(b.t.Context(), http.MethodGet, b.admin+"/metrics", nil)
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+		r, err := http.DefaultClient.Do(req)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		defer r.Body.Close()
+		if text, err = io.ReadAll(r.Body); err != nil || r.StatusCode != 200 {
+			b.t.Fatal(r.Status, err)
+		}
+		for _, want := range []string{
+			`banyan_journal_fsync_duration_seconds_count [1-9]`,
+			`banyan_journal_writable 1`,
+			`banyan_pairs_queue_size 0`,
+			`banyan_route_requests_total{banyan_route_kind="write"} [1-9]`,
+			`banyan_events_published_total{banyan_migration="notes",banyan_schema_version="1",cloudevents_event_type="note.written"} [1-9]`,
+			`banyan_events_rejected_total{banyan_migration="notes",banyan_reason="project"} 0`,
+			`banyan_projection_staleness_seconds{banyan_migration="notes",messaging_destination_partition_id="0"} [0-9.]+`,
+			`banyan_compare_results_total{banyan_comparison="state/note",banyan_migration="notes",banyan_outcome="different",banyan_surface="table"} [1-9]`,
+			`banyan_kafka_consumer_lag{messaging_consumer_group_name="` + b.prefix + `.translate.notes.g1",.*} [0-9]+`,
+			`banyan_findings_open{.*} 1`,
+			`banyan_migration_stage{banyan_migration="notes"} 2`,
+		} {
+			if !regexp.MustCompile("(?m)^" + want).Match(text) {
+				b.t.Logf("not there yet: %s", want)
+				return false
+			}
+		}
+		return true
+	})
 }

@@ -86,12 +86,24 @@ func (a *app) run(ctx context.Context, o configured, service string, roles role.
 	if err != nil {
 		return usage("%w", err)
 	}
-	p, err := role.Start(ctx, f, roles, role.Options{Log: log, Tracer: tel.Tracer(), Observer: tel.Requests, Build: readBuild().String()}, tel.Metrics())
+	flushed, err := tel.Duration("banyan.journal.fsync.duration")
+	if err != nil {
+		return err
+	}
+	p, err := role.Start(ctx, f, roles, role.Options{Log: log, Tracer: tel.Tracer(), Observer: tel.Requests, Build: readBuild().String(),
+		Synced: func(d time.Duration) { flushed(d) }}, tel.Metrics())
 	if err != nil {
 		return cannotStart(err)
 	}
 	if err := observe(tel, f, p); err != nil {
 		return errors.Join(err, p.Stop(ctx))
+	}
+	if p.Shadow != nil {
+		done, err := observeShadow(tel, f, p.Shadow)
+		if err != nil {
+			return errors.Join(err, p.Stop(ctx))
+		}
+		defer done()
 	}
 	a.announce(f, p)
 	watched, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -200,7 +212,7 @@ func observe(tel *telemetry.Provider, f *config.File, p *role.Process) error {
 	if x := p.Proxy; x != nil {
 		s := telemetry.Sources{Server: x.Srv.Stats, Counters: &x.Handler.Counters}
 		if x.Journal != nil {
-			s.Journal, s.Tallies, s.Stages = x.Journal.Status, x.Pairs.Tallies, x.Follower.States
+			s.Journal, s.Tallies, s.Waiting, s.Stages = x.Journal.Status, x.Pairs.Tallies, x.Pairs.Waiting, x.Follower.States
 		}
 		errs = append(errs, tel.ObserveProxy(s))
 	}

@@ -122,7 +122,7 @@ func (s *Shadow) compare(ctx context.Context, name event.Migration, m config.Mig
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := stream.New(stream.Config{Kafka: s.f.Kafka, Group: s.f.Kafka.Prefix + ".compare." + string(name), Topics: c.Topics(), Log: s.o.Log}, c.Open)
+	consumer, err := stream.New(stream.Config{Kafka: s.f.Kafka, Group: compareGroup(s.f.Kafka, name), Topics: c.Topics(), Log: s.o.Log}, c.Open)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,8 @@ type Options struct {
 	Tracer   trace.Tracer   // nil: no spans
 	Observer proxy.Observer // nil: no request metrics
 	Build    string         // version of this binary, part of the fingerprint
+	// Synced is told how long each flush of the journal took; nil: nobody asks. It must not block.
+	Synced func(time.Duration)
 }
 
 // keep runs start until it succeeds or ctx ends, and says once per change what it waits for.

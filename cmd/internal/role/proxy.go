@@ -124,7 +124,7 @@ func (p *Proxy) openRecording(ctx context.Context) error {
 	c := p.f.Proxy
 	dir := p.f.Path(c.Journal.Dir)
 	var err error
-	p.Journal, err = journal.Open(journal.Config{Dir: dir, Quota: int64(c.Journal.Quota), MaxRecord: int(c.Limits.Inline) + 64<<10, Log: p.o.Log})
+	p.Journal, err = journal.Open(journal.Config{Dir: dir, Quota: int64(c.Journal.Quota), MaxRecord: int(c.Limits.Inline) + 64<<10, Synced: p.o.Synced, Log: p.o.Log})
 	if err != nil {
 		return err
 	}

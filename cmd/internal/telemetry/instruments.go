@@ -64,19 +64,13 @@ var instruments = []instrument{
 	{"banyan.pairs.queue.usage", gauge, "By", "Bytes of answers that wait.", nil},
 
 	{"banyan.events.published", counter, "{event}", "Domain events published.", []string{aMigration, "cloudevents.event_type", "banyan.schema.version"}},
-	{"banyan.events.rejected", counter, "{event}", "Events that parked their key.", []string{aMigration, "cloudevents.event_type", "banyan.schema.version", "banyan.reason"}},
+	{"banyan.events.rejected", counter, "{event}", "Entries and events that parked their key.", []string{aMigration, "banyan.reason"}},
 	{"banyan.compare.results", counter, "{comparison}", "Comparisons by result.", []string{aMigration, aComparison, aOutcome, aSurface}},
-	{"banyan.compare.duration", duration, "s", "Duration of a comparison.", []string{aSurface}},
-	{"banyan.reads.converged.duration", duration, "s", "From a write at legacy to an equal read model.", []string{aMigration}},
 	{"banyan.findings.open", gauge, "{finding}", "Findings that are open or reopened.", []string{aMigration, aComparison, "banyan.finding.class", "banyan.finding.cause"}},
 	{"banyan.projection.staleness", gauge, "s", "Age of the newest state that a read model holds completely.", []string{aMigration, aPartition}},
 	{"banyan.kafka.consumer.lag", gauge, "{record}", "Records that a consumer group has not read.",
 		[]string{"messaging.consumer.group.name", "messaging.destination.name", aPartition}},
 	{"banyan.cutover.gate.state", gauge, "", "A gate of the next stage: 1 pass, 0 fail, -1 not enough data.", []string{aMigration, "banyan.stage", "banyan.gate"}},
-
-	{"banyan.config.reload", counter, "{reload}", "Times that the file was loaded again.", []string{aOutcome}},
-	{"banyan.config.last_reload.success", gauge, "", "1 if the file was taken when it was last loaded.", nil},
-	{"banyan.config.revision", gauge, "", "Number of the file in force, 1 at the start.", nil},
 }
 
 // Value is one number and its attributes' values, in the order of the instrument.

@@ -21,6 +21,7 @@ type Sources struct {
 	Journal   func() journal.Status
 	Counters  *migrate.Counters
 	Tallies   func() []capture.Tally
+	Waiting   func() (reads int, bytes int64) // pairs that wait for the other side
 	Stages    func() map[event.Migration]stage.State
 }
 
@@ -46,6 +47,10 @@ func (p *Provider) ObserveProxy(s Sources) error {
 	if s.Tallies != nil {
 		observe("banyan.pairs.requests", func() []Value { return pairs(s.Tallies()) })
 		observe("banyan.route.fallbacks", func() []Value { return fallbacks(s.Tallies()) })
+	}
+	if s.Waiting != nil {
+		observe("banyan.pairs.queue.size", func() []Value { n, _ := s.Waiting(); return One(n) })
+		observe("banyan.pairs.queue.usage", func() []Value { _, b := s.Waiting(); return One(b) })
 	}
 	if s.Stages != nil {
 		observe("banyan.route.weight", func() []Value { return weights(s.Stages()) })

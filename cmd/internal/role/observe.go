@@ -1,0 +1,136 @@
+package role
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"banyan/proxy/event"
+	"banyan/proxy/kafka"
+	"banyan/shadow/ledger"
+	"banyan/shadow/project"
+	"banyan/shadow/settle"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Published counts the domain events that this process has published, by migration, type and version.
+func (s *Shadow) Published(tell func(m event.Migration, typ, version string, n int64)) {
+	for name, m := range s.models() {
+		if m.Translator == nil {
+			continue // a dispatched service publishes its own
+		}
+		for t, n := range m.Translator.Stats().Types() {
+			typ, version, _ := strings.Cut(t, "@")
+			tell(name, typ, version, n)
+		}
+	}
+}
+
+// Parked counts the keys that this process has parked, by migration and the stage at which they stopped.
+func (s *Shadow) Parked(tell func(m event.Migration, stage string, n int64)) {
+	for name, m := range s.models() {
+		if m.Translator != nil {
+			tell(name, "translate", m.Translator.Stats().Parked.Load())
+		}
+		if m.Dispatcher != nil {
+			tell(name, "dispatch", m.Dispatcher.Stats().Parked.Load())
+		}
+		if m.Projector != nil {
+			tell(name, "project", m.Projector.Stats().Parked.Load())
+		}
+	}
+}
+
+// Staleness tells, for each partition that this process projects, the age of the newest state that the read model holds
+// completely: the time since the newest fence at or below its progress was sent.
+func (s *Shadow) Staleness(now time.Time, tell func(m event.Migration, partition int32, age time.Duration)) {
+	for name, m := range s.models() {
+		if m.Projector == nil {
+			continue
+		}
+		for n := range s.f.Kafka.Partitions {
+			if at, ok := holds(m.Projector, n); ok {
+				tell(name, n, now.Sub(at))
+			}
+		}
+	}
+}
+
+// holds is when everything that a partition shows completely was still true; false while no fence tells.
+func holds(p *project.Projector, partition int32) (at time.Time, ok bool) {
+	pr, ok := p.Progress(partition)
+	if !ok {
+		return at, false
+	}
+	for _, f := range pr.Fences {
+		if f.Position <= pr.Position && f.Sent.After(at) {
+			at = f.Sent
+		}
+	}
+	return at, !at.IsZero()
+}
+
+// models is a copy that its caller may walk while parts come up.
+func (s *Shadow) models() map[event.Migration]Model {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[event.Migration]Model, len(s.Models))
+	for name, m := range s.Models {
+		out[name] = *m
+	}
+	return out
+}
+
+// Groups are the names of the consumer groups of this process's roles.
+func (s *Shadow) Groups() []string {
+	names := map[string]bool{s.f.Kafka.Prefix + "." + settle.Group: true}
+	for name, m := range s.models() {
+		if m.Translator != nil {
+			names[m.Translator.Group()] = true
+		}
+		if m.Dispatcher != nil {
+			names[m.Dispatcher.Group()] = true
+		}
+		if m.Projector != nil {
+			names[m.Projector.Group()] = true
+			names[compareGroup(s.f.Kafka, name)] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func compareGroup(k kafka.Config, m event.Migration) string {
+	return k.Prefix + ".compare." + string(m)
+}
+
+// Lags asks Kafka how far behind the groups are.
+func (s *Shadow) Lags(ctx context.Context, cl *kgo.Client) ([]kafka.Lag, error) {
+	return kafka.Lags(ctx, cl, s.Groups()...)
+}
+
+// Compared tells how many comparisons had which outcome, since the evidence began.
+func (s *Shadow) Compared(ctx context.Context, tell func(m event.Migration, c ledger.Comparison, outcome string, n int64)) {
+	l := s.Ledger()
+	if l == nil {
+		return
+	}
+	for _, name := range s.f.Names() {
+		e, err := l.Evidence(ctx, name)
+		if err != nil {
+			continue // the ledger is away: nothing is told, which an alert on silence sees
+		}
+		for _, c := range e.Comparisons {
+			undecided := int64(0)
+			for _, n := range c.Undecided {
+				undecided += n
+			}
+			tell(name, c.Comparison, "equal", c.Equal-c.Tolerated)
+			tell(name, c.Comparison, "tolerated", c.Tolerated)
+			tell(name, c.Comparison, "different", c.Different)
+			tell(name, c.Comparison, "undecided", undecided)
+		}
+	}
+}
