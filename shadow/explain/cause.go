@@ -8,6 +8,7 @@ const (
 	MissingWrite   Cause = "missing write"         // a write changed legacy, and the model does not have it
 	ExtraWrite     Cause = "extra write"           // the model has what no effect of a write explains
 	Translation    Cause = "translation"           // the event is there, with another value
+	Projection     Cause = "projection"            // the event says what legacy says, the model's tables say something else
 	Ordering       Cause = "ordering"              // another order of overlapping writes gives the candidate's value
 	DarkWrite      Cause = "dark write"            // legacy's value came from a change that no write explains and no mapping carries
 	LostUpdate     Cause = "lost update in legacy" // legacy itself forgot one of two overlapping writes

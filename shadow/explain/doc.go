@@ -32,6 +32,7 @@
 //	rounding               the numbers are one 32-bit float, or one is the other rounded or cut to its digits
 //	time zone              the instants lie whole hours apart, 14 at most
 //	charset                one text is the other's UTF-8 read as Latin-1 or Windows-1252, or has ? for its other letters
+//	projection             the event of the last change carries legacy's value, and the model's tables have another
 //	dark write             legacy's value came from a dark change that no mapping carries
 //
 // A row that only legacy has: its insert was dark and unmapped (dark write), or a write's (missing write). A row that only

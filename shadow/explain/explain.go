@@ -143,6 +143,9 @@ func (x *explainer) value() *Explanation {
 	if e := shape(x.Legacy, x.Candidate); e != nil {
 		return e
 	}
+	if e := x.projected(); e != nil {
+		return e
+	}
 	return x.darkSource()
 }
 
@@ -344,6 +347,35 @@ func (x *explainer) darkSource() *Explanation {
 		h := x.history(c)
 		if last := &h[len(h)-1]; last.Cause == event.Dark && x.unmapped(last.Change, c.name) {
 			return because(DarkWrite, nil, "legacy's %s of %s came at %s by no recorded write, and no mapping carries it", short(x.Legacy), c, last.Position)
+		}
+	}
+	return nil
+}
+
+// projected: the last change's event carries legacy's value, so what went wrong did so behind it. Of an answer that is
+// said only of what the model's tables have: between them and the client stands a query, too.
+func (x *explainer) projected() *Explanation {
+	candidate := x.Candidate
+	if x.Answer {
+		if x.Model == nil {
+			return nil
+		}
+		candidate = *x.Model
+	}
+	if alike(x.Legacy, candidate) {
+		return nil
+	}
+	for _, c := range x.columns() {
+		h := x.history(c)
+		last := &h[len(h)-1]
+		events := x.eventsOf(last.Change)
+		if len(events) == 0 {
+			continue
+		}
+		if e := events[len(events)-1]; carries(e, c.name, x.Legacy) {
+			who, writes := who(last.Change)
+			return because(Projection, writes, "%s set %s to %s, and its event %s %s carries that; what applies %s made %s of it",
+				who, c, short(x.Legacy), e.TypeVersion(), e.ID, e.TypeVersion(), short(candidate))
 		}
 	}
 	return nil

@@ -138,6 +138,13 @@ var stories = []story{
 	{"0 stands in many columns", Case{Path: "/province", Legacy: js(`5`), Candidate: js(`0`),
 		Changes: []Change{by("a.1.1", 10, `{"province_id":4,"target_id":9}`, `{"province_id":5,"target_id":0}`)}}, Unknown, nil},
 
+	{"the event is right, what applies it is not", Case{Path: "/name", Legacy: js(`"a long name"`), Candidate: js(`"a lon"`), EventsKnown: true,
+		Changes: []Change{by("a.1.1", 10, `{"name":"x"}`, `{"name":"a long name"}`)}, Events: []*event.Event{made("a.1.1", `{"name":"a long name"}`)}}, Projection, []string{"a.1.1", "e-a.1.1", "game.unit.moved@2", "a lon"}},
+	{"an answer may be wrong behind the tables", Case{Answer: true, Path: "/name", Legacy: js(`"a long name"`), Candidate: js(`"a lon"`), EventsKnown: true,
+		Changes: []Change{by("a.1.1", 10, `{"name":"x"}`, `{"name":"a long name"}`)}, Events: []*event.Event{made("a.1.1", `{"name":"a long name"}`)}}, Unknown, nil},
+	{"whether there was an event is not known", Case{Path: "/name", Legacy: js(`"a long name"`), Candidate: js(`"a lon"`),
+		Changes: []Change{by("a.1.1", 10, `{"name":"x"}`, `{"name":"a long name"}`)}, Events: []*event.Event{made("a.1.1", `{"name":"a long name"}`)}}, Unknown, nil},
+
 	{"two overlapping writes the other way round", Case{Path: "/to", Legacy: js(`8`), Candidate: js(`7`), EventsKnown: true,
 		Changes: []Change{by("a.1.1", 10, `{"to":5}`, `{"to":7}`), by("b.1.1", 11, `{"to":7}`, `{"to":8}`)},
 		Events:  []*event.Event{made("b.1.1", `{"to":8}`), made("a.1.1", `{"to":7}`)},
@@ -235,7 +242,7 @@ func TestStories(t *testing.T) {
 }
 
 func TestEveryCauseHasAStory(t *testing.T) {
-	for _, c := range []Cause{MissingWrite, ExtraWrite, Translation, Ordering, DarkWrite, LostUpdate, Nondeterminism, StaleCache, Rounding, TimeZone, Charset, Unknown} {
+	for _, c := range []Cause{MissingWrite, ExtraWrite, Translation, Projection, Ordering, DarkWrite, LostUpdate, Nondeterminism, StaleCache, Rounding, TimeZone, Charset, Unknown} {
 		if !slices.ContainsFunc(stories, func(s story) bool { return s.cause == c }) {
 			t.Errorf("%s has none", c)
 		}

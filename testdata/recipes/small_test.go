@@ -268,8 +268,11 @@ func TestSmallOnRealServers(t *testing.T) {
 		out, err := b.banyan("findings", "list", "-o", "json")
 		return err == nil && json.Unmarshal([]byte(out), &list) == nil && len(list.Findings) > 0
 	})
-	if out := b.must("findings", "show", list.Findings[0].ID); !strings.Contains(out, "/body") || !strings.Contains(out, "a long story. a long story.") {
-		t.Error("the finding does not show the column and its values")
+	out := b.must("findings", "show", list.Findings[0].ID)
+	for _, want := range []string{"/body", "a long story. a long story.", "projection", "what applies note.written@1"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the finding does not say %q: the event was right, and the statement that applies it cuts the body", want)
+		}
 	}
 	b.told()
 	b.must("stage", "flip", "notes", "off", "--yes", "--reason", "end of the first hour")
