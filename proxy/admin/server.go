@@ -13,7 +13,9 @@ import (
 
 // Config of the listener. What is nil is answered with 501.
 type Config struct {
-	Listen  string // host:port
+	Listen string // host:port
+	// Open gives the listener: a predecessor's, or open's. Nil: open's.
+	Open    func(open func(addr string) (net.Listener, error)) (net.Listener, error)
 	Tokens  Tokens
 	Ready   []Check
 	Metrics http.Handler
@@ -70,7 +72,14 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.listener != nil {
 		return nil
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Listen)
+	open := func(addr string) (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, "tcp", addr) }
+	var l net.Listener
+	var err error
+	if s.cfg.Open != nil {
+		l, err = s.cfg.Open(open)
+	} else {
+		l, err = open(s.cfg.Listen)
+	}
 	if err != nil {
 		return fmt.Errorf("admin: listen on %q (want host:port): %w", s.cfg.Listen, err)
 	}

@@ -101,12 +101,17 @@ func (a *app) passthrough(ctx context.Context, p passthrough) error {
 	if err != nil {
 		return err
 	}
-	ops, err := p.operate(ctx, tel, s, pool, log)
+	life, err := newLife(log)
+	if err != nil {
+		return err
+	}
+	defer life.end()
+	ops, err := p.operate(ctx, tel, s, pool, life, log)
 	if err != nil {
 		return err
 	}
 	defer stopAdmin(ops)
-	l, err := proxy.Listen(p.listen)
+	l, err := life.set.Listen("proxy", p.listen, proxy.Listen)
 	if err != nil {
 		return usage("%w", err)
 	}
@@ -117,11 +122,11 @@ func (a *app) passthrough(ctx context.Context, p passthrough) error {
 	if err := reachable(ctx, pool); err != nil {
 		log.Warn("legacy does not answer: clients get a 502 until it does", "error", err)
 	}
-	return serve(ctx, s, l, p.drain, log)
+	return serve(ctx, s, l, life, ops, p.drain, log)
 }
 
 // operate starts the admin listener, if one is asked for: health, readiness, metrics.
-func (p *passthrough) operate(ctx context.Context, tel *telemetry.Provider, s *proxy.Server, pool *upstream.Pool, log *slog.Logger) (*admin.Server, error) {
+func (p *passthrough) operate(ctx context.Context, tel *telemetry.Provider, s *proxy.Server, pool *upstream.Pool, life *life, log *slog.Logger) (*admin.Server, error) {
 	if p.admin == "" {
 		return nil, nil
 	}
@@ -133,7 +138,9 @@ func (p *passthrough) operate(ctx context.Context, tel *telemetry.Provider, s *p
 	if err != nil {
 		return nil, usage("--token-file: %w", err)
 	}
-	ops, err := admin.New(admin.Config{Listen: p.admin, Tokens: admin.Tokens{Operator: token}, Metrics: tel.Metrics(), Log: log})
+	ops, err := admin.New(admin.Config{Listen: p.admin, Open: func(open func(string) (net.Listener, error)) (net.Listener, error) {
+		return life.set.Listen("admin", p.admin, open)
+	}, Tokens: admin.Tokens{Operator: token}, Metrics: tel.Metrics(), Log: log})
 	if err == nil {
 		err = ops.Start(ctx)
 	}
@@ -153,18 +160,20 @@ func stopAdmin(ops *admin.Server) {
 }
 
 // serve runs a server until ctx ends, then drains it.
-func serve(ctx context.Context, s *proxy.Server, l net.Listener, drain time.Duration, log *slog.Logger) error {
+func serve(ctx context.Context, s *proxy.Server, l net.Listener, life *life, ops *admin.Server, drain time.Duration, log *slog.Logger) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }() // ends with the listener, which Shutdown closes
-	select {
-	case err := <-failed:
+	succeeded, err := life.serving(ctx, failed)
+	if err != nil {
 		return err
-	case <-ctx.Done():
+	}
+	if succeeded {
+		stopAdmin(ops) // its address is the successor's now
 	}
 	log.Info("draining: requests under way end, no others are taken", "connections", s.Stats().Conns, "at_most", drain)
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), drain, errors.New("the drain took too long; --drain bounds it"))
 	defer cancel()
-	err := s.Shutdown(ctx)
+	err = s.Shutdown(ctx)
 	<-failed
 	if err != nil {
 		return no("%w", err)

@@ -18,7 +18,8 @@ func (a *app) proxy() *cobra.Command {
 configuration, keeps nothing on disk, and nothing else has to run. With -c it applies the routes and migrations of a
 configuration: writes are recorded, reads compared, and moved when their stage says so.
 
-SIGTERM or SIGINT drains: requests under way end, then the process does. A second one ends it at once.`,
+SIGTERM or SIGINT drains: requests under way end, then the process does. A second one ends it at once. SIGUSR2 starts the
+program anew, as its file and its configuration are then, hands the sockets over, and drains once the new process serves.`,
 		Example: `  banyan proxy --listen :8080 --legacy http://127.0.0.1:80
   banyan proxy --listen 127.0.0.1:8080 --legacy unix:/run/nginx/legacy.sock --trusted-proxy 127.0.0.1/32
   banyan proxy -c banyan.yaml`,

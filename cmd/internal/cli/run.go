@@ -90,7 +90,12 @@ func (a *app) run(ctx context.Context, o configured, service string, roles role.
 	if err != nil {
 		return err
 	}
-	p, err := role.Start(ctx, f, roles, role.Options{Log: log, Tracer: tel.Tracer(), Observer: tel.Requests, Build: readBuild().String(),
+	life, err := newLife(log)
+	if err != nil {
+		return err
+	}
+	defer life.end()
+	p, err := role.Start(ctx, f, roles, role.Options{Listen: life.set.Listen, Log: log, Tracer: tel.Tracer(), Observer: tel.Requests, Build: readBuild().String(),
 		Synced: func(d time.Duration) { flushed(d) }}, tel.Metrics())
 	if err != nil {
 		return cannotStart(err)
@@ -111,10 +116,12 @@ func (a *app) run(ctx context.Context, o configured, service string, roles role.
 	if p.Proxy != nil {
 		go watchStages(watched, tel.Requests, f, p.Proxy) // ends with stop
 	}
-	select {
-	case err = <-p.Failed():
-	case <-ctx.Done():
+	succeeded, err := life.serving(ctx, p.Failed())
+	if err == nil {
 		log.Info("draining: requests under way end, no others are taken", "at_most", f.Proxy.Limits.Drain)
+	}
+	if succeeded {
+		p.HandOver(ctx)
 	}
 	return errors.Join(err, a.end(p, tel, f.Proxy.Limits.Drain, log))
 }

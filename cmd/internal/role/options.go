@@ -3,6 +3,7 @@ package role
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"banyan/proxy"
@@ -18,6 +19,15 @@ type Options struct {
 	Build    string         // version of this binary, part of the fingerprint
 	// Synced is told how long each flush of the journal took; nil: nobody asks. It must not block.
 	Synced func(time.Duration)
+	// Listen opens a listener by the name of its use ("proxy", "admin"), or takes over a predecessor's; nil: by open alone.
+	Listen func(name, addr string, open func(addr string) (net.Listener, error)) (net.Listener, error)
+}
+
+func (o *Options) listen(name, addr string, open func(addr string) (net.Listener, error)) (net.Listener, error) {
+	if o.Listen == nil {
+		return open(addr)
+	}
+	return o.Listen(name, addr, open)
 }
 
 // keep runs start until it succeeds or ctx ends, and says once per change what it waits for.

@@ -95,7 +95,7 @@ func (p *Proxy) start(ctx context.Context) error {
 	if p.Srv, err = proxy.NewServer(cfg, h, p.o.Observer, p.o.Log); err != nil {
 		return err
 	}
-	if p.ln, err = proxy.Listen(p.f.Proxy.Listen); err != nil {
+	if p.ln, err = p.o.listen("proxy", p.f.Proxy.Listen, proxy.Listen); err != nil {
 		return err
 	}
 	p.wg.Go(func() { p.served <- p.Srv.Serve(p.ln) })

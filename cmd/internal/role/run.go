@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"banyan/cmd/internal/config"
 	"banyan/proxy/admin"
@@ -50,7 +52,9 @@ func (p *Process) start(ctx context.Context, roles Roles, metrics http.Handler) 
 			return err
 		}
 	}
-	c := admin.Config{Listen: p.f.Proxy.Admin, Metrics: metrics, Log: p.o.Log, Ready: p.checks()}
+	c := admin.Config{Listen: p.f.Proxy.Admin, Open: func(open func(string) (net.Listener, error)) (net.Listener, error) {
+		return p.o.listen("admin", p.f.Proxy.Admin, open)
+	}, Metrics: metrics, Log: p.o.Log, Ready: p.checks()}
 	if c.Tokens, err = p.tokens(); err != nil {
 		return err
 	}
@@ -91,6 +95,14 @@ func (p *Process) Failed() <-chan error {
 		return nil
 	}
 	return p.Proxy.Failed()
+}
+
+// HandOver gives the admin address to the successor at once: asked there, this process would say that it is ending.
+func (p *Process) HandOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = p.Admin.Stop(ctx) // who is still being answered is cut off
+	p.Admin = nil
 }
 
 // Stop drains in the order that loses nothing: clients, journal, mirror, then the rest.

@@ -11,9 +11,14 @@ import (
 )
 
 // NewLog writes text to a terminal and JSON elsewhere. Records made with a context that has a span carry trace_id and
-// span_id.
+// span_id; durations carry their unit.
 func NewLog(w io.Writer, level slog.Level) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration { // JSON would have bare nanoseconds
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}
 	if IsTerminal(w) {
 		return slog.New(traced{slog.NewTextHandler(w, o)})
 	}

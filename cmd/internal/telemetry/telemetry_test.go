@@ -330,8 +330,8 @@ func TestLog(t *testing.T) {
 	log := NewLog(&out, slog.LevelInfo)
 	ctx := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}))
 	log.DebugContext(ctx, "hidden")
-	log.With("write", "a.1.7").InfoContext(ctx, "shown")
-	want := `"msg":"shown","write":"a.1.7","trace_id":"01000000000000000000000000000000","span_id":"0200000000000000"}`
+	log.With("write", "a.1.7").InfoContext(ctx, "shown", "in", 1500*time.Millisecond)
+	want := `"msg":"shown","write":"a.1.7","in":"1.5s","trace_id":"01000000000000000000000000000000","span_id":"0200000000000000"}`
 	if !strings.Contains(out.String(), want) || strings.Contains(out.String(), "hidden") {
 		t.Fatal(out.String())
 	}
