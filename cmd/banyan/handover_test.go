@@ -98,6 +98,11 @@ func TestUpgradesFailNoRequest(t *testing.T) {
 		})
 	}
 	at := p.cmd.Process.Pid
+	t.Cleanup(func() {
+		if at != 0 { // not drained: no successor outlives a test that failed
+			_ = syscall.Kill(at, syscall.SIGKILL)
+		}
+	})
 	for range 5 {
 		at = p.handOver(t, at)
 		for range 100 { // the successor serves
@@ -119,6 +124,7 @@ func TestUpgradesFailNoRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.awaitLog(t, `"msg":"drained"`)
+	at = 0
 }
 
 func TestAnUpgradeThatCannotStartLeavesTheOldOne(t *testing.T) {
