@@ -42,6 +42,8 @@ type Exchange struct {
 	obs     Observation
 	opts    ForwardOptions // of the Forward under way; here, so that calling back costs no allocation
 	res     Result         // likewise
+	demand  upstream.Demand
+	goneFn  func() bool // gone, kept so that it is made once
 
 	in   []byte // the client's bytes: in[:n] were read, in[:r] used
 	r, n int
@@ -82,7 +84,7 @@ var (
 
 func newExchange() *Exchange {
 	x := &Exchange{in: make([]byte, inSize), out: make([]byte, 0, outSize)}
-	x.Request = &x.req
+	x.Request, x.goneFn = &x.req, x.gone
 	return x
 }
 
@@ -105,7 +107,7 @@ func (x *Exchange) shrink() {
 		x.inbox.Buf = nil
 	}
 	x.Slot, x.err, x.body = nil, nil, nil
-	x.opts, x.message, x.obs = ForwardOptions{}, upstream.Message{}, Observation{}
+	x.opts, x.message, x.obs, x.demand = ForwardOptions{}, upstream.Message{}, Observation{}, upstream.Demand{}
 }
 
 // begin prepares for the request whose first bytes are in in[:n].

@@ -133,7 +133,7 @@ func (x *Exchange) bufferedChunks() error {
 // ask sends the request and reads the final head of the answer.
 func (x *Exchange) ask(u upstream.Upstream, o *ForwardOptions, m *upstream.Message, res *Result) (upstream.Conn, error) {
 	for fresh := false; ; fresh = true {
-		c, err := u.Get(m.Timeouts, fresh)
+		c, err := x.connect(u, o, m, fresh)
 		if err != nil {
 			return nil, err
 		}

@@ -1,9 +1,11 @@
-// Package session knows which player a session belongs to, learned from what legacy itself says.
+// Package session knows which player a session belongs to, and which instance of legacy holds it, learned from what
+// legacy itself says.
 //
 // It promises: a player is believed only when legacy's own answer named it together with the session id (both in
 // Set-Cookie fields of one answer), never because a client said so; memory is bounded, the least recently used session
 // is forgotten first. It leaves what the player is for to its callers, and ends by forgetting: an unknown session has
-// no player, and then legacy answers. Sessions are kept as the keyed hashes of package redact, not as cookies.
+// no player, and then legacy answers; one without a binding is placed anew. Players' sessions are kept as the keyed
+// hashes of package redact, bindings as hashes of this process; neither keeps cookies.
 package session
 
 import (

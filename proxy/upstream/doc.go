@@ -10,5 +10,6 @@
 // It fails with *Error: Dial, Busy, Timeout, Cut, Malformed.
 //
 // Upstream and Conn are the seam for other transports: Pool speaks HTTP/1.1; whatever else carries a request (FastCGI)
-// takes the same head bytes and decoded body, and gives a parsed head and a decoded body back.
+// takes the same head bytes and decoded body, and gives a parsed head and a decoded body back. Router is the seam for
+// several of them behind one name (package balance).
 package upstream

@@ -1,0 +1,394 @@
+package balance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"banyan/proxy/session"
+	"banyan/proxy/upstream"
+	"banyan/proxy/wire"
+)
+
+// Balancer is an Upstream of several instances.
+type Balancer struct {
+	cfg    Config
+	all    set
+	cancel context.CancelFunc // of the checks
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex // guards all below
+	ins      []instance
+	total    int // requests under way
+	turn     int // breaks ties
+	sessions *session.Bindings
+	queue    queue // of requests that any instance may serve
+	waiting  int   // in all queues
+	seq      uint64
+	nextBack int64 // when the next ejection ends
+	ejected  int   // instances that are
+	breaker  breaker
+	notes    []note // to be logged once mu is released
+	turned   Turned
+}
+
+// Turned are requests that waited in vain; each only grows.
+type Turned struct{ Full, Late, Gone int64 }
+
+// instance is one backend's state.
+type instance struct {
+	Instance
+	salt      uint64
+	active    int   // requests under way
+	queue     queue // of requests that are bound to it
+	draining  bool
+	failures  int   // in a row
+	probation bool  // it was ejected, and nothing has succeeded since
+	alone     bool  // it would be ejected if it were not the last; said so
+	ejected   bool  //
+	until     int64 // when ejected
+	streak    int   // ejections in a row
+	unhealthy bool
+	checks    int   // in a row that contradict unhealthy
+	back      int64 // when it last came back
+	ramping   bool  // since then
+	episode   int64 // sessions moved off it since it went
+
+	requests, failed, ejections, moved int64
+}
+
+// note is a line for the log.
+type note struct {
+	warn bool
+	text string
+	args []any
+}
+
+var _ upstream.Router = (*Balancer)(nil)
+
+// New makes a balancer. Start begins its checks.
+func New(cfg Config) (*Balancer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", cfg.Name, err)
+	}
+	cfg = cfg.WithDefaults()
+	b := &Balancer{cfg: cfg, ins: make([]instance, len(cfg.Instances))}
+	for i, in := range cfg.Instances {
+		b.ins[i] = instance{Instance: in, salt: hashOf([]byte(in.Name))}
+		b.all |= bit(i)
+	}
+	if s := cfg.Sticky; s != nil {
+		b.sessions = session.NewBindings(len(b.ins), s.Sessions, int64(s.Idle/time.Second))
+	}
+	return b, nil
+}
+
+// Name implements upstream.Upstream.
+func (b *Balancer) Name() string { return b.cfg.Name }
+
+// unlock releases mu and then logs what there is to say.
+func (b *Balancer) unlock() {
+	notes := b.notes
+	b.notes = nil
+	b.mu.Unlock()
+	for _, n := range notes {
+		args := append([]any{"upstream", b.cfg.Name}, n.args...)
+		if n.warn {
+			b.cfg.Log.Warn(n.text, args...)
+		} else {
+			b.cfg.Log.Info(n.text, args...)
+		}
+	}
+}
+
+func (b *Balancer) sayLocked(warn bool, text string, args ...any) {
+	b.notes = append(b.notes, note{warn, text, args})
+}
+
+// Get implements upstream.Upstream, for requests of nobody's session.
+func (b *Balancer) Get(t upstream.Timeouts, fresh bool) (upstream.Conn, error) {
+	return b.Route(&upstream.Demand{Timeouts: t, Fresh: fresh})
+}
+
+// Route implements upstream.Router.
+func (b *Balancer) Route(d *upstream.Demand) (upstream.Conn, error) {
+	var t ticket
+	if b.sessions != nil && d.Request != nil {
+		b.read(&t, d.Request)
+	}
+	i, err := b.admit(d, &t, 0)
+	if err != nil {
+		return nil, err
+	}
+	c, err := b.ins[i].Upstream.Get(b.timeouts(d, int64(b.cfg.Dial)), d.Fresh)
+	if err != nil {
+		if i, c, err = b.elsewhere(d, &t, i, err); err != nil {
+			return nil, err
+		}
+	}
+	l := leases.Get().(*lease)
+	l.Conn, l.b, l.i, l.t, l.verdict = c, b, i, t, neutral
+	return l, nil
+}
+
+func (b *Balancer) read(t *ticket, r *wire.Request) {
+	for i := range r.Len() {
+		if r.Kind(i) == wire.Cookie {
+			t.read(r.Value(i), b.cfg.Sticky.Cookie, b.sessions)
+		}
+	}
+}
+
+// timeouts leaves a wait for a connection no more than what is left of all attempts' time.
+func (b *Balancer) timeouts(d *upstream.Demand, left int64) upstream.Timeouts {
+	t := d.Timeouts
+	if t.Dial == 0 {
+		t.Dial = b.cfg.Dial / 2
+	}
+	t.Dial = max(min(t.Dial, time.Duration(left)), time.Millisecond)
+	return t
+}
+
+// elsewhere goes on after the first instance gave no connection: with the same instance as long as it is up and holds
+// the request's session, with others else, until each was asked once.
+func (b *Balancer) elsewhere(d *upstream.Demand, t *ticket, i int, err error) (int, upstream.Conn, error) {
+	start := b.cfg.Now()
+	for tried, again := set(0), 0; ; {
+		usable := b.refused(i, t, err)
+		left := int64(b.cfg.Dial) - (b.cfg.Now() - start)
+		if left <= 0 || len(b.ins) == 1 || d.Gone != nil && d.Gone() {
+			return 0, nil, err
+		}
+		if t.known && t.at == i && usable && again < b.cfg.Eject.Failures {
+			again++
+			time.Sleep(min(retryPause, time.Duration(left))) // a restart takes a moment, and a session is worth it
+		} else if tried |= bit(i); tried == b.all {
+			return 0, nil, err
+		}
+		next, aerr := b.admit(d, t, tried)
+		if aerr != nil {
+			return 0, nil, aerr
+		}
+		c, cerr := b.ins[next].Upstream.Get(b.timeouts(d, left), d.Fresh)
+		if cerr == nil {
+			return next, c, nil
+		}
+		i, err = next, cerr
+	}
+}
+
+// refused notes that an instance gave no connection, and tells whether it may still be asked.
+func (b *Balancer) refused(i int, t *ticket, err error) bool {
+	b.mu.Lock()
+	defer b.unlock()
+	now := b.cfg.Now()
+	b.leaveLocked(i)
+	if upstream.ClassOf(err) != upstream.Busy {
+		b.failedLocked(i, now, err.Error())
+	}
+	if t.n > 0 && !t.known { // it was bound when it was placed
+		if at, ok := b.sessions.Find(t.keys[t.use], now/int64(time.Second)); ok && at == i {
+			b.sessions.Unbind(t.keys[t.use])
+		}
+	}
+	b.dispatchLocked(now)
+	return b.usableLocked().has(i)
+}
+
+// takeLocked counts a request in, and binds its session.
+func (b *Balancer) takeLocked(i int, t *ticket, now int64) {
+	in := &b.ins[i]
+	in.active++
+	b.total++
+	in.requests++
+	if t.n == 0 {
+		return
+	}
+	if t.known && t.at != i {
+		from := &b.ins[t.at]
+		from.moved++
+		if from.episode++; from.episode == 1 {
+			b.sayLocked(true, "sessions lose what their instance held: it is away and they are moved as they come; this is said once", "instance", from.Name)
+		}
+		t.at = i
+	}
+	b.sessions.Bind(t.keys[t.use], i, now/int64(time.Second))
+}
+
+func (b *Balancer) leaveLocked(i int) {
+	b.ins[i].active--
+	b.total--
+}
+
+// done counts a request out.
+func (b *Balancer) done(i int, v verdict, why error, status int) {
+	b.mu.Lock()
+	defer b.unlock()
+	b.leaveLocked(i)
+	now := b.cfg.Now()
+	switch {
+	case v == good:
+		b.succeededLocked(i)
+	case v == bad && why != nil:
+		b.failedLocked(i, now, why.Error())
+	case v == bad:
+		b.failedLocked(i, now, fmt.Sprintf("status %d", status))
+	}
+	if b.waiting > 0 {
+		b.dispatchLocked(now)
+	}
+}
+
+// Drain takes an instance out for new sessions, or back in.
+func (b *Balancer) Drain(name string, on bool) error {
+	b.mu.Lock()
+	defer b.unlock()
+	i := slices.IndexFunc(b.ins, func(in instance) bool { return in.Name == name })
+	if i < 0 {
+		return fmt.Errorf("upstream %s: no instance %q", b.cfg.Name, name)
+	}
+	in := &b.ins[i]
+	if in.draining == on {
+		return nil
+	}
+	in.draining = on
+	now := b.cfg.Now()
+	if on {
+		b.sayLocked(false, "instance drains: its sessions stay until they end, no new ones come", "instance", in.Name, "sessions", b.boundToLocked(i, now))
+	} else {
+		b.sayLocked(false, "instance drains no more", "instance", in.Name)
+	}
+	b.dispatchLocked(now)
+	return nil
+}
+
+func (b *Balancer) boundToLocked(i int, now int64) int {
+	if b.sessions == nil {
+		return 0
+	}
+	return b.sessions.Of(i, now/int64(time.Second))
+}
+
+// Where tells which instance a request with this Cookie field would go to, and changes nothing. Who copies a request
+// for a comparison asks there.
+func (b *Balancer) Where(cookie string) string {
+	var t ticket
+	if b.sessions != nil {
+		t.read([]byte(cookie), b.cfg.Sticky.Cookie, b.sessions)
+	}
+	b.mu.Lock()
+	defer b.unlock()
+	now := b.cfg.Now()
+	b.refreshLocked(now)
+	b.lookUpLocked(&t, now)
+	if at, _ := b.placeLocked(&t, 0, now); at != anywhere {
+		return b.ins[at].Name
+	}
+	return b.ins[max(0, b.rankLocked(t.hash, b.openLocked(0), now, 1<<40))].Name
+}
+
+// lookUpLocked finds the binding of a ticket.
+func (b *Balancer) lookUpLocked(t *ticket, now int64) {
+	t.known = false
+	for k := range t.n {
+		if at, ok := b.sessions.Find(t.keys[k], now/int64(time.Second)); ok {
+			t.use, t.known, t.at = k, true, at
+			return
+		}
+	}
+}
+
+// Start begins the checks. They end with Stop.
+func (b *Balancer) Start(ctx context.Context) {
+	if b.cfg.Health == nil || b.cancel != nil {
+		return
+	}
+	ctx, b.cancel = context.WithCancel(ctx)
+	for i := range b.ins {
+		b.wg.Go(func() { b.watch(ctx, i) })
+	}
+}
+
+// Stop ends the checks. Instances' connections are their owner's to close.
+func (b *Balancer) Stop() {
+	if b.cancel != nil {
+		b.cancel()
+	}
+	b.wg.Wait()
+}
+
+// State is what an instance is; see the package comment.
+type State string
+
+// States of an instance.
+const (
+	Up        State = "up"
+	Draining  State = "draining"
+	Ejected   State = "ejected"
+	Unhealthy State = "unhealthy"
+)
+
+// InstanceStats are an instance's numbers at one moment. Requests, Failures, Ejections and Moved only grow.
+type InstanceStats struct {
+	Name      string `json:"name"`
+	State     State  `json:"state"`
+	Active    int    `json:"active"`   // requests under way
+	Waiting   int    `json:"waiting"`  // requests that wait for this instance
+	Sessions  int    `json:"sessions"` // bound to it
+	Requests  int64  `json:"requests"`
+	Failures  int64  `json:"failures"`
+	Ejections int64  `json:"ejections"`
+	Moved     int64  `json:"moved"` // sessions that were its, and are another's because it was away
+}
+
+// Stats are a balancer's numbers at one moment.
+type Stats struct {
+	Instances []InstanceStats `json:"instances"`
+	Waiting   int             `json:"waiting"` // in all queues
+	Turned    Turned          `json:"turned"`
+	Forgotten int64           `json:"forgotten"` // bindings that had not ended and made room for others
+	Open      bool            `json:"open"`      // the breaker
+}
+
+// Stats tells the numbers.
+func (b *Balancer) Stats() Stats {
+	b.mu.Lock()
+	defer b.unlock()
+	now := b.cfg.Now()
+	b.refreshLocked(now)
+	s := Stats{Waiting: b.waiting, Turned: b.turned, Open: b.breaker.open}
+	if b.sessions != nil {
+		s.Forgotten = b.sessions.Forgotten
+	}
+	for i := range b.ins {
+		in := &b.ins[i]
+		s.Instances = append(s.Instances, InstanceStats{Name: in.Name, State: in.state(), Active: in.active, Waiting: in.queue.len(), Sessions: b.boundToLocked(i, now),
+			Requests: in.requests, Failures: in.failed, Ejections: in.ejections, Moved: in.moved})
+	}
+	return s
+}
+
+func (in *instance) state() State {
+	switch {
+	case in.unhealthy:
+		return Unhealthy
+	case in.ejected:
+		return Ejected
+	case in.draining:
+		return Draining
+	}
+	return Up
+}
+
+var (
+	errFull = errors.New("the queue is full; check the instances' latency, or raise queue.length or max_connections")
+	errLate = errors.New("no place became free in time; check the instances' latency, or raise queue.wait or max_connections")
+	errGone = errors.New("the client left while the request waited")
+)
+
+func (b *Balancer) busy(err error) *upstream.Error {
+	return &upstream.Error{Upstream: b.cfg.Name, Doing: "wait for an instance", Class: upstream.Busy, Err: err}
+}
