@@ -115,23 +115,28 @@ func (b *Balancer) Get(t upstream.Timeouts, fresh bool) (upstream.Conn, error) {
 
 // Route implements upstream.Router.
 func (b *Balancer) Route(d *upstream.Demand) (upstream.Conn, error) {
-	var t ticket
-	if b.sessions != nil && d.Request != nil {
-		b.read(&t, d.Request)
-	}
-	i, err := b.admit(d, &t, 0)
-	if err != nil {
+	l := leases.Get().(*lease)
+	if err := b.lease(l, d); err != nil {
+		*l = lease{}
+		leases.Put(l)
 		return nil, err
 	}
-	c, err := b.ins[i].Upstream.Get(b.timeouts(d, int64(b.cfg.Dial)), d.Fresh)
-	if err != nil {
-		if i, c, err = b.elsewhere(d, &t, i, err); err != nil {
-			return nil, err
-		}
-	}
-	l := leases.Get().(*lease)
-	l.Conn, l.b, l.i, l.t, l.verdict = c, b, i, t, neutral
 	return l, nil
+}
+
+func (b *Balancer) lease(l *lease, d *upstream.Demand) error {
+	l.b = b
+	if b.sessions != nil && d.Request != nil {
+		b.read(&l.t, d.Request)
+	}
+	var err error
+	if l.i, err = b.admit(d, &l.t, 0); err != nil {
+		return err
+	}
+	if l.Conn, err = b.ins[l.i].Upstream.Get(b.timeouts(d, int64(b.cfg.Dial)), d.Fresh); err != nil {
+		l.i, l.Conn, err = b.elsewhere(d, &l.t, l.i, err)
+	}
+	return err
 }
 
 func (b *Balancer) read(t *ticket, r *wire.Request) {
