@@ -79,6 +79,7 @@ type Read struct {
 type Migration struct {
 	Name       event.Migration
 	Candidate  upstream.Upstream
+	Allow      func() bool    // the candidate's breaker: whether a read that legacy can answer may ask it; nil: always
 	Key        *expr.Template // the ordering key, over the route's parameters
 	FailClosed bool           // when a write cannot be recorded: 503, not a gap
 	Writes     map[string]*WriteRoute

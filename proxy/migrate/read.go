@@ -96,6 +96,9 @@ func (h *Handler) candidateMayAnswer(c *Config, r *read) string {
 			why = "own_writes"
 		}
 	}
+	if why == "" && r.m.Allow != nil && !r.m.Allow() { // asked last: a yes is a turn to try, not to be wasted
+		why = "breaker"
+	}
 	if why != "" {
 		h.fellBack(c, r, why)
 	}

@@ -38,9 +38,10 @@ type Model interface {
 	Passed(ctx context.Context, m event.Migration, k event.OrderingKey, at time.Time, d time.Duration) bool
 }
 
-// Sides are where a migration's two sides are asked: base URLs without a path.
+// Sides tell where a migration's two sides are asked: base URLs without a path. A side of several instances that hold
+// sessions tells the one that holds the cookie's; the cookie is "" for a copy without.
 type Sides struct {
-	Legacy, Candidate string
+	Legacy, Candidate func(cookie string) string
 }
 
 // Pairs is safe for concurrent use.
@@ -215,12 +216,12 @@ func (p *Pairs) ask(ctx context.Context, m event.Migration, side capture.Side, t
 	if side == capture.Legacy {
 		base = sides.Legacy
 	}
-	return Ask(ctx, p.client, base, target)
+	return Ask(ctx, p.client, base(""), target)
 }
 
 // askLegacy asks as the client did.
 func (p *Pairs) askLegacy(ctx context.Context, r *migrate.Read) capture.Answer {
-	return ask(ctx, p.client, p.cfg.Sides[r.Migration].Legacy, r.Legacy.Target, r.Cookie, r.Host)
+	return ask(ctx, p.client, p.cfg.Sides[r.Migration].Legacy(r.Cookie), r.Legacy.Target, r.Cookie, r.Host)
 }
 
 // Ask sends a GET and takes the answer whole, within bounds. Trouble is in the answer's Error.

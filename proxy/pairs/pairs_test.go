@@ -57,7 +57,8 @@ func start(t *testing.T, c Config, candidate http.HandlerFunc) (*Pairs, *sink, *
 	t.Cleanup(srv.Close)
 	s, m := &sink{got: make(chan struct{}, 100)}, &model{}
 	c.Replica, c.Epoch, c.Model, c.Publish = "a", 1, m, s.publish
-	c.Sides = map[event.Migration]Sides{"units": {Legacy: srv.URL, Candidate: srv.URL}}
+	at := func(string) string { return srv.URL }
+	c.Sides = map[event.Migration]Sides{"units": {Legacy: at, Candidate: at}}
 	p := New(c)
 	return p, s, m
 }

@@ -42,8 +42,8 @@ func (a *app) check() *cobra.Command {
 		Use:   "check -c FILE",
 		Short: "Check the configuration and what it names, and tell everything at once",
 		Long: `Checks the configuration without starting anything. Every error is told at once, with file, line, column and what to do.
-Then legacy's database, Kafka and the ledger are asked whether they are as the file needs them, with the statement that
-mends what is not. Topics that are missing are no problem: the roles make them at their start.
+Then instances of upstreams that have several, legacy's database, Kafka and the ledger are asked whether they are as the
+file needs them, with the statement that mends what is not. Topics that are missing are no problem: the roles make them at their start.
 
 Exit status: 0 ok, 2 the file has errors, 3 something that it names is missing or lacks a setting.`,
 		Example: "  banyan check -c banyan.yaml",
@@ -52,7 +52,7 @@ Exit status: 0 ok, 2 the file has errors, 3 something that it names is missing o
 			return a.checkFile(c.Context(), file, offline, &o)
 		},
 	}
-	c.Flags().BoolVar(&offline, "offline", false, "check the file alone; ask neither legacy's database nor Kafka nor the ledger")
+	c.Flags().BoolVar(&offline, "offline", false, "check the file alone; ask neither upstreams nor legacy's database, Kafka and the ledger")
 	c.Flags().StringVarP(&file, "config", "c", "banyan.yaml", "the configuration")
 	_ = c.MarkFlagFilename("config", "yaml", "yml") // fails only for a flag that does not exist
 	o.flag(c)

@@ -154,7 +154,7 @@ func cannotStart(err error) error {
 // announce is the line that tells where this process is.
 func (a *app) announce(f *config.File, p *role.Process) {
 	if p.Proxy != nil {
-		fmt.Fprintf(a.stdout, "banyan listens on %s and forwards what no route names to %s\n", address(p.Proxy.Addr()), f.Upstreams["legacy"].HTTP)
+		fmt.Fprintf(a.stdout, "banyan listens on %s and forwards what no route names to %s\n", address(p.Proxy.Addr()), strings.Join(f.Upstreams["legacy"].HTTP, ", "))
 	}
 	fmt.Fprintf(a.stdout, "admin API on %s", address(p.Admin.Addr()))
 	if f.Proxy.Token == "" {
@@ -168,7 +168,7 @@ func upstreams(f *config.File) map[string]telemetry.Upstream {
 	out := map[string]telemetry.Upstream{}
 	for name, u := range f.Upstreams {
 		var t telemetry.Upstream
-		if addr, err := config.ParseAddress(u.HTTP); err == nil {
+		if addr, err := config.ParseAddress(u.HTTP.First()); err == nil && len(u.HTTP) == 1 { // of several none is the address
 			t.Address = addr[1]
 			if host, port, err := net.SplitHostPort(addr[1]); err == nil && addr[0] == "tcp" {
 				t.Address = host
@@ -217,7 +217,10 @@ func watchStages(ctx context.Context, r *telemetry.Requests, f *config.File, p *
 func observe(tel *telemetry.Provider, f *config.File, p *role.Process) error {
 	var errs []error
 	if x := p.Proxy; x != nil {
-		s := telemetry.Sources{Server: x.Srv.Stats, Counters: &x.Handler.Counters}
+		s := telemetry.Sources{Server: x.Srv.Stats, Counters: &x.Handler.Counters, Upstreams: x.Connections}
+		if len(x.Balancers()) > 0 {
+			s.Balancers = x.Balancers
+		}
 		if x.Journal != nil {
 			s.Journal, s.Tallies, s.Waiting, s.Stages = x.Journal.Status, x.Pairs.Tallies, x.Pairs.Waiting, x.Follower.States
 		}

@@ -171,7 +171,10 @@ func TestSchemaTakesWhatTheReaderTakes(t *testing.T) {
 
 const smallYAML = `version: 1
 proxy: { listen: ":8080", limits: { body: 64MiB, inline: 1048576, header_timeout: 5s }, token: "${TOKEN}" }
-upstreams: { legacy: { http: "http://127.0.0.1:8000", timeout: 1.5s, max_connections: 8 } }
+upstreams:
+  legacy: { http: "http://127.0.0.1:8000", timeout: 1.5s, max_connections: 8 }
+  several: { http: ["http://10.0.0.1", "http://10.0.0.2"], sticky: { cookie: PHPSESSID, idle: 2h }, queue: { length: 100, wait: 2s },
+    eject: { failures: 3, statuses: [502, 503], for: 5s }, health: { path: /health, every: 5s }, breaker: { open: 1s } }
 kafka: { brokers: ["127.0.0.1:9092"], retention: 14d }
 `
 
@@ -183,6 +186,8 @@ func TestSchemaRefusesWhatTheReaderRefuses(t *testing.T) {
 		"no unit":            "version: 1\nupstreams: { legacy: { http: \"http://a\", timeout: 5 } }\n",
 		"no size":            "version: 1\nupstreams: {}\nproxy: { limits: { body: many } }\n",
 		"a list":             "version: 1\nupstreams: []\n",
+		"a mapping":          "version: 1\nupstreams: { legacy: { http: { url: a } } }\n",
+		"unknown key deep":   "version: 1\nupstreams: { legacy: { http: a, sticky: { cooky: a } } }\n",
 		"no version":         "upstreams: {}\n",
 		"words for a number": "version: 1\nupstreams: { legacy: { http: \"http://a\", max_connections: some } }\n",
 	} {

@@ -54,6 +54,9 @@ func (f *File) defaults() {
 			set(&u.Timeout, 60*time.Second)
 		}
 		set(&u.Timeout, time.Second)
+		if len(u.HTTP) > 1 {
+			set(&u.SlowStart, 10*time.Second)
+		}
 		f.Upstreams[name] = u
 	}
 	set(&f.LegacyDB.Changelog.ServerID, 4711)
@@ -157,15 +160,38 @@ func (f *File) checkUpstreams(d *decoder) {
 	sort.Strings(names)
 	for _, n := range names {
 		u, path := f.Upstreams[n], "upstreams."+n
-		if _, err := ParseAddress(u.HTTP); err != nil {
-			d.failPath(path+".http", "", "%v", err)
+		for i, a := range u.HTTP {
+			if _, err := ParseAddress(a); err != nil {
+				d.failPath(fmt.Sprintf("%s.http[%d]", path, i), "", "%v", err)
+			}
 		}
+		f.checkBalance(d, path, n, u)
 		if u.Resolve != "nginx" {
 			d.failPath(path+".resolve", "", "%q: this version knows nginx", u.Resolve)
 		}
 		if u.MaxConnections < 1 {
 			d.failPath(path+".max_connections", "", "%d: want 1 or more", u.MaxConnections)
 		}
+	}
+}
+
+// checkBalance reports what is wrong with several instances and the protection of them.
+func (f *File) checkBalance(d *decoder, path, name string, u Upstream) {
+	if len(u.HTTP) == 0 {
+		d.failPath(path+".http", "http: \"http://127.0.0.1:80\"", "none given: want http://host:port, unix:/path/to.sock, or a list of them")
+		return
+	}
+	if u.Sticky != nil && len(u.HTTP) == 1 {
+		d.failPath(path+".sticky", "http: [\"http://10.0.0.1:80\", \"http://10.0.0.2:80\"]", "there is one instance: every session is there")
+	}
+	if u.Breaker != nil {
+		asked := slices.ContainsFunc(f.Names(), func(m event.Migration) bool { return f.Migrations[m].Candidate == name })
+		if name == "legacy" || !asked {
+			d.failPath(path+".breaker", "", "nobody would answer instead: a breaker is for an upstream that is a migration's candidate")
+		}
+	}
+	if err := u.Balance(name).Validate(); err != nil {
+		d.failBelow(path, err)
 	}
 }
 

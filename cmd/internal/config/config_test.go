@@ -57,7 +57,7 @@ kafka: { partitions: x }
 		`banyan.yaml:4:29: proxy.limits.body: "many": want a size such as 64KiB, 1MiB or 20GiB`,
 		`banyan.yaml:4:51: proxy.limits.header_timeout: "5": want a duration with its unit, such as 250ms, 30s or 14d`,
 		`banyan.yaml:6:44: upstreams.legacy.http: given twice; first at line 6`,
-		`banyan.yaml:7:10: upstreams.units: want a mapping with http, timeout, max_connections, max_execution, resolve, not a list`,
+		`banyan.yaml:7:10: upstreams.units: want a mapping with http, timeout, max_connections, max_requests, sticky, queue, eject, health, breaker, slow_start, max_execution, resolve, not a list`,
 		`banyan.yaml:8:22: kafka.partitions: "x": want a whole number`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -95,6 +95,53 @@ migrations:
 		`banyan.yaml:14:19: migrations.units.writes[0].params.unit: "forms.unit"`,
 		`migrations.units.reads[0].candidate_path: {x} is not one of the route's params`,
 		`migrations.units.reads[0].match.path: "api.php": a path starts with '/'`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("errors\n%s\nlack\n%s", text, want)
+		}
+	}
+}
+
+func TestInstances(t *testing.T) {
+	f, err := Parse("banyan.yaml", []byte(`version: 1
+upstreams:
+  legacy: { http: ["http://10.0.0.1", "${B}"], sticky: { cookie: "sess_*", idle: 2h }, queue: { wait: 2s } }
+  units: { http: unix:/run/units.sock }
+`), func(n string) (string, bool) { return "http://10.0.0.2", n == "B" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	legacy, units := f.Upstreams["legacy"], f.Upstreams["units"]
+	if d := cmp.Diff(Instances{"http://10.0.0.1", "http://10.0.0.2"}, legacy.HTTP); d != "" || units.HTTP.First() != "unix:/run/units.sock" {
+		t.Error(d, units.HTTP)
+	}
+	if c := legacy.Balance("legacy"); !legacy.Balanced() || c.Sticky.Idle != 2*time.Hour || c.Queue.Wait != 2*time.Second || c.SlowStart != 10*time.Second || len(c.Instances) != 2 {
+		t.Errorf("%+v", c)
+	}
+	if units.Balanced() {
+		t.Error("one instance without protection needs no balancer")
+	}
+	text := problems(t, `version: 1
+upstreams:
+  legacy:
+    http: ["http://10.0.0.1", 10.0.0.2]
+    sticky: { cookie: "PHP SESSID" }
+    breaker: { failures: 3 }
+  alone: { http: "http://10.0.0.3", sticky: { cookie: PHPSESSID } }
+  none: { timeout: 1s }
+  units:
+    http: [ "http://10.0.0.4",
+            "http://10.0.0.4" ]
+  slow: { http: ["http://a", "http://b"], health: { path: /, every: 1s, timeout: 2s } }
+`).Error()
+	for _, want := range []string{
+		`banyan.yaml:4:31: upstreams.legacy.http[1]: "10.0.0.2": want http://host:port without a path`,
+		`banyan.yaml:5:15: upstreams.legacy.sticky.cookie: "PHP SESSID": ' ' cannot stand in a cookie's name`,
+		`banyan.yaml:6:5: upstreams.legacy.breaker: nobody would answer instead`,
+		`banyan.yaml:7:37: upstreams.alone.sticky: there is one instance`,
+		`banyan.yaml:8:3: upstreams.none.http: none given`,
+		`banyan.yaml:11:13: upstreams.units.http[1]: "http://10.0.0.4" is given twice`,
+		`banyan.yaml:12:73: upstreams.slow.health.timeout: 2s is not between 1ms and 1s`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("errors\n%s\nlack\n%s", text, want)

@@ -343,7 +343,18 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	v.Set(m)
 }
 
+// lone is a list of texts whose only element may be written without the list.
+type lone interface{ alone() }
+
 func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
+	if _, ok := v.Interface().(lone); ok && n.Kind == yaml.ScalarNode {
+		if s, ok := d.scalar(n, path, "text"); ok {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			v.Index(0).SetString(s)
+			d.at[path+"[0]"] = pos{n.Line, n.Column}
+		}
+		return
+	}
 	if n.Kind != yaml.SequenceNode {
 		d.fail(n, path, "write it as a list: [a, b]", "want a list, not a %s", kindName(n))
 		return

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"banyan/diff"
+	"banyan/proxy/balance"
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
 	"banyan/proxy/route"
@@ -69,11 +70,26 @@ type Journal struct {
 
 // Upstream is a backend.
 type Upstream struct {
-	HTTP           string        `yaml:"http"`            // http://host:port, or unix:/path
+	// HTTP is http://host:port or unix:/path, or a list of several instances. All proxies have to spell them alike: the
+	// text decides which sessions an instance gets.
+	HTTP           Instances     `yaml:"http"`
 	Timeout        time.Duration `yaml:"timeout"`         // to the first byte of an answer; default 60s for legacy, 1s for others
-	MaxConnections int           `yaml:"max_connections"` // default 512
-	MaxExecution   time.Duration `yaml:"max_execution"`   // how long legacy may run on after a cut; default 30s
-	Resolve        string        `yaml:"resolve"`         // how its front end resolves paths: nginx (default)
+	MaxConnections int           `yaml:"max_connections"` // to each instance, which is also its requests under way; default 512
+	// MaxRequests bounds the requests under way at all instances together, where they share a database that takes no
+	// more. Default: max_connections for each instance.
+	MaxRequests int `yaml:"max_requests"`
+	// Sticky keeps each session at one instance, because legacy keeps sessions in an instance's memory or files. None:
+	// every request goes to the instance with the fewest requests under way.
+	Sticky *balance.Sticky `yaml:"sticky"`
+	Queue  *balance.Queue  `yaml:"queue"`  // of requests that find every place taken
+	Eject  balance.Eject   `yaml:"eject"`  // when one of several instances is left alone; never the last
+	Health *balance.Health `yaml:"health"` // none: only requests tell how instances are
+	// Breaker lets legacy answer at once while this upstream, a candidate, fails; what has no other answer is asked all
+	// the same. None: every read in the share asks the candidate first.
+	Breaker      *balance.Breaker `yaml:"breaker"`
+	SlowStart    time.Duration    `yaml:"slow_start"`    // how long an instance that comes back gets fewer new sessions; default 10s where there are several
+	MaxExecution time.Duration    `yaml:"max_execution"` // how long legacy may run on after a cut; default 30s
+	Resolve      string           `yaml:"resolve"`       // how its front end resolves paths: nginx (default)
 }
 
 // Ledger is where findings and evidence are kept.

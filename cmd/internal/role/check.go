@@ -1,28 +1,83 @@
 package role
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
 	"banyan/cmd/internal/config"
+	"banyan/proxy/balance"
 	"banyan/proxy/kafka"
+	"banyan/proxy/upstream"
 	"banyan/shadow/ledger"
 )
 
 // Lack is something that the file names and that is missing, or lacks a setting.
 type Lack struct{ Subject, Message, Mend string }
 
-// Check asks legacy's database, Kafka and the ledger whether they are as the file needs them. It changes nothing but the
-// ledger's own schema, which is brought up to date.
+// Check asks instances of upstreams, legacy's database, Kafka and the ledger whether they are as the file needs them. It
+// changes nothing but the ledger's own schema, which is brought up to date.
 func Check(ctx context.Context, f *config.File) []Lack {
+	out := checkInstances(f)
 	if len(f.Migrations) == 0 {
-		return nil
+		return out
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	return append(append(checkLegacy(ctx, f), checkKafka(ctx, f)...), checkLedger(ctx, f)...)
+	return append(append(append(out, checkLegacy(ctx, f)...), checkKafka(ctx, f)...), checkLedger(ctx, f)...)
+}
+
+// checkInstances asks each instance of the upstreams that have several, or checks, as the proxy would: one that is
+// missing is not noticed by its users, since the others answer. An upstream of one instance may be started later.
+func checkInstances(f *config.File) []Lack {
+	var names []string
+	for name, u := range f.Upstreams {
+		if len(u.HTTP) > 1 || u.Health != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var mu sync.Mutex // guards out
+	var out []Lack
+	var wg sync.WaitGroup
+	for _, name := range names {
+		u := f.Upstreams[name]
+		b, err := openBackend(name, &u, balance.Config{})
+		if err != nil {
+			out = append(out, Lack{"upstreams." + name, err.Error(), ""})
+			continue
+		}
+		for i, address := range u.HTTP {
+			wg.Go(func() {
+				if err := ask(b.pools[i], address, u.Health); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					out = append(out, Lack{"upstreams." + name, fmt.Sprintf("instance %s: %v", address, err), ""})
+				}
+			})
+		}
+		defer b.close()
+	}
+	wg.Wait()
+	slices.SortFunc(out, func(a, b Lack) int { return cmp.Compare(a.Subject+a.Message, b.Subject+b.Message) })
+	return out
+}
+
+// ask makes a connection, and the check if there is one.
+func ask(u upstream.Upstream, address string, h *balance.Health) error {
+	if h != nil {
+		return balance.Probe(balance.Instance{Name: address, Upstream: u}, *balance.Config{Health: h}.WithDefaults().Health)
+	}
+	c, err := u.Get(upstream.Timeouts{Dial: 2 * time.Second}, true)
+	if err == nil {
+		c.Abort()
+	}
+	return err
 }
 
 func checkLegacy(ctx context.Context, f *config.File) []Lack {

@@ -118,7 +118,7 @@ func (s *Shadow) compare(ctx context.Context, name event.Migration, m config.Mig
 				return mapped[[2]string{table, column}]
 			},
 		},
-		Asker: newAsker(s.f.Upstreams[m.Candidate].HTTP), States: list, ClockError: s.f.Settle.MaxClockError, Log: s.o.Log})
+		Asker: newAsker(s.f.Upstreams[m.Candidate].HTTP...), States: list, ClockError: s.f.Settle.MaxClockError, Log: s.o.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -348,23 +348,25 @@ func (h holder) Hold(ctx context.Context, partition int32, at event.Position) (r
 	}
 }
 
-// asker asks a candidate again.
+// asker asks a candidate again: the first of its instances that answers.
 type asker struct {
 	client *http.Client
-	base   string
+	bases  []string
 }
 
-func newAsker(base string) asker {
+func newAsker(bases ...string) asker {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxConnsPerHost, t.DisableCompression, t.Proxy = 16, true, nil
-	return asker{&http.Client{Transport: t, Timeout: 10 * time.Second}, base}
+	return asker{&http.Client{Transport: t, Timeout: 10 * time.Second}, bases}
 }
 
 // Ask implements compare.Asker.
 func (a asker) Ask(ctx context.Context, p *capture.Pair) (capture.Answer, error) {
-	ans := pairs.Ask(ctx, a.client, a.base, p.Candidate.Target)
-	if ans.Status == 0 {
-		return ans, errors.New(ans.Error)
+	var ans capture.Answer
+	for _, base := range a.bases {
+		if ans = pairs.Ask(ctx, a.client, base, p.Candidate.Target); ans.Status != 0 {
+			return ans, nil
+		}
 	}
-	return ans, nil
+	return ans, errors.New(ans.Error)
 }

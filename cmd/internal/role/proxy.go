@@ -51,7 +51,7 @@ type Proxy struct {
 	Tracker  *pending.Tracker
 	Pairs    *pairs.Pairs
 
-	pools    map[string]*upstream.Pool
+	backends map[string]*backend
 	producer *kgo.Client // of pairs and tallies
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -61,7 +61,7 @@ type Proxy struct {
 // StartProxy opens the port and serves; everything else comes up behind it.
 func StartProxy(ctx context.Context, f *config.File, o Options) (*Proxy, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	p := &Proxy{f: f, o: o, pools: map[string]*upstream.Pool{}, cancel: cancel, served: make(chan error, 1)}
+	p := &Proxy{f: f, o: o, backends: map[string]*backend{}, cancel: cancel, served: make(chan error, 1)}
 	if err := p.start(ctx); err != nil {
 		p.closeAll()
 		return nil, err
@@ -70,7 +70,7 @@ func StartProxy(ctx context.Context, f *config.File, o Options) (*Proxy, error) 
 }
 
 func (p *Proxy) start(ctx context.Context) error {
-	if err := p.openPools(); err != nil {
+	if err := p.openBackends(ctx); err != nil {
 		return err
 	}
 	if len(p.f.Migrations) > 0 {
@@ -108,17 +108,6 @@ func (p *Proxy) start(ctx context.Context) error {
 // Addr is where the proxy listens.
 func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
 
-func (p *Proxy) openPools() error {
-	for name, u := range p.f.Upstreams {
-		pool, err := upstream.New(upstream.Config{Name: name, URL: u.HTTP, MaxConns: u.MaxConnections, Timeouts: upstream.Timeouts{FirstByte: u.Timeout}})
-		if err != nil {
-			return fmt.Errorf("upstream %s: %w", name, err)
-		}
-		p.pools[name] = pool
-	}
-	return nil
-}
-
 // openRecording opens what writes and flips need, without connecting to anything.
 func (p *Proxy) openRecording(ctx context.Context) error {
 	c := p.f.Proxy
@@ -148,7 +137,7 @@ func (p *Proxy) openRecording(ctx context.Context) error {
 	}
 	sides := map[event.Migration]pairs.Sides{}
 	for name, m := range p.f.Migrations {
-		sides[name] = pairs.Sides{Legacy: p.f.Upstreams[m.Legacy].HTTP, Candidate: p.f.Upstreams[m.Candidate].HTTP}
+		sides[name] = pairs.Sides{Legacy: p.backends[m.Legacy].where, Candidate: p.backends[m.Candidate].where}
 	}
 	p.Pairs = pairs.New(pairs.Config{Replica: replica, Epoch: event.Epoch(p.Journal.Epoch()), Fingerprint: p.f.Fingerprint(p.o.Build),
 		ClockError: p.f.Settle.MaxClockError, Model: p.Tracker, Sides: sides, Publish: p.publish})
@@ -213,14 +202,14 @@ func (p *Proxy) handler() (*migrate.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &migrate.Config{Table: table, Legacy: p.pools["legacy"], Upstreams: map[string]upstream.Upstream{}, Migrations: map[event.Migration]*migrate.Migration{},
+	c := &migrate.Config{Table: table, Legacy: p.backends["legacy"].Upstream, Upstreams: map[string]upstream.Upstream{}, Migrations: map[event.Migration]*migrate.Migration{},
 		Sessions: migrate.Sessions{Cookie: p.f.Proxy.Sessions.Cookie, Player: p.f.Proxy.Sessions.Player, Players: session.NewPlayers(100_000)},
 		Journal:  p.Journal, Replica: event.Replica(p.f.Proxy.Replica), Redact: red, Inline: int(p.f.Proxy.Limits.Inline), Tracer: p.o.Tracer, Log: p.o.Log}
 	if p.f.Proxy.Journal.Ack == "memory" {
 		c.Ack = journal.AckMemory
 	}
 	for _, r := range p.f.Routes {
-		c.Upstreams[r.Name] = p.pools[r.To]
+		c.Upstreams[r.Name] = p.backends[r.To].Upstream
 	}
 	if p.Follower != nil {
 		c.States, c.Leased, c.Model, c.Copies = p.Follower.State, p.Beacon.Leased, p.Tracker, p.Pairs
@@ -239,8 +228,8 @@ func (p *Proxy) migration(name event.Migration, m config.Migration) (*migrate.Mi
 		return nil, err
 	}
 	out := &migrate.Migration{Name: name, Key: key, FailClosed: m.WhenFull == "fail_closed", Writes: map[string]*migrate.WriteRoute{}, Reads: map[string]*migrate.ReadRoute{}}
-	if pool, ok := p.pools[m.Candidate]; ok {
-		out.Candidate = pool
+	if b, ok := p.backends[m.Candidate]; ok {
+		out.Candidate, out.Allow = b.Upstream, b.allow
 	}
 	for _, w := range m.Writes {
 		applied, err := expr.CompileBool(w.Applied, config.AnswerEnv())
@@ -322,7 +311,7 @@ func (p *Proxy) closeAll() {
 		}
 		_ = p.Journal.Close()
 	}
-	for _, pool := range p.pools {
-		pool.Close()
+	for _, b := range p.backends {
+		b.close()
 	}
 }

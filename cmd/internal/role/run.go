@@ -64,6 +64,10 @@ func (p *Process) start(ctx context.Context, roles Roles, metrics http.Handler) 
 		}
 		c.Stages, c.Flips, c.Findings, c.Backfill, c.Status = p.Ops, p.Ops, p.Ops, p.Ops, p.status()
 	}
+	if p.Proxy != nil && len(p.Proxy.Balancers()) > 0 {
+		c.Status = append(c.Status, admin.Part{Name: "upstreams", Read: func(context.Context) (any, error) { return p.Proxy.Balancers(), nil }})
+		c.Mounts = map[string]http.Handler{"POST /api/v1/upstreams/drain": http.HandlerFunc(p.Proxy.drain)}
+	}
 	if p.Shadow != nil {
 		p.Shadow.judgeWith(ctx, p.Ops)
 	}

@@ -33,13 +33,26 @@ const (
 	aComparison = "banyan.comparison"
 	aOutcome    = "banyan.outcome"
 	aSurface    = "banyan.surface"
+	aUpstream   = "banyan.upstream.name"
+	aInstance   = "banyan.upstream.instance" // its address, as configured
 	aPartition  = "messaging.destination.partition.id"
 )
 
 // instruments are all there are beside those of [Requests]. The unit of a gauge that is no ratio is never "1": the
 // exporter would call it one.
 var instruments = []instrument{
-	{"http.client.open_connections", gauge, "{connection}", "Connections to an upstream.", []string{"banyan.upstream.name", "http.connection.state"}},
+	{"http.client.open_connections", gauge, "{connection}", "Connections to an upstream.", []string{aUpstream, "http.connection.state"}},
+	{"banyan.upstream.instance.state", gauge, "", "State of an instance: 3 up, 2 draining, 1 ejected, 0 unhealthy.", []string{aUpstream, aInstance}},
+	{"banyan.upstream.instance.active_requests", gauge, "{request}", "Requests under way at an instance.", []string{aUpstream, aInstance}},
+	{"banyan.upstream.instance.requests", counter, "{request}", "Requests that an instance was chosen for.", []string{aUpstream, aInstance}},
+	{"banyan.upstream.instance.failures", counter, "{request}", "Requests that an instance failed, as its ejection counts them.", []string{aUpstream, aInstance}},
+	{"banyan.upstream.instance.ejections", counter, "{ejection}", "Times that an instance was left alone because it failed.", []string{aUpstream, aInstance}},
+	{"banyan.upstream.sessions", gauge, "{session}", "Sessions that are bound to an instance.", []string{aUpstream, aInstance}},
+	{"banyan.upstream.sessions.moved", counter, "{session}", "Sessions that went elsewhere because this instance, which holds them, was away.", []string{aUpstream, aInstance}},
+	{"banyan.upstream.sessions.forgotten", counter, "{session}", "Sessions that were forgotten before their time because there were too many.", []string{aUpstream}},
+	{"banyan.upstream.queue.size", gauge, "{request}", "Requests that wait for an instance.", []string{aUpstream}},
+	{"banyan.upstream.queue.turned_away", counter, "{request}", "Requests that waited in vain, by reason: full, late, client_gone.", []string{aUpstream, "banyan.reason"}},
+	{"banyan.upstream.breaker.open", gauge, "", "1 while the breaker is open and legacy answers instead.", []string{aUpstream}},
 	{"banyan.server.connections", gauge, "{connection}", "Connections of clients.", nil},
 	{"banyan.server.refused", counter, "{connection}", "Connections refused because there were too many.", nil},
 

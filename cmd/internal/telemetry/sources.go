@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"banyan/proxy"
+	"banyan/proxy/balance"
 	"banyan/proxy/capture"
 	"banyan/proxy/event"
 	"banyan/proxy/journal"
@@ -18,6 +19,7 @@ import (
 type Sources struct {
 	Server    func() proxy.Stats
 	Upstreams func() map[string]upstream.Stats
+	Balancers func() map[string]balance.Stats
 	Journal   func() journal.Status
 	Counters  *migrate.Counters
 	Tallies   func() []capture.Tally
@@ -38,6 +40,9 @@ func (p *Provider) ObserveProxy(s Sources) error {
 	if s.Upstreams != nil {
 		observe("http.client.open_connections", func() []Value { return connections(s.Upstreams()) })
 	}
+	if s.Balancers != nil {
+		observeBalancers(observe, s.Balancers)
+	}
 	if s.Journal != nil {
 		observeJournal(observe, s.Journal)
 	}
@@ -57,6 +62,47 @@ func (p *Provider) ObserveProxy(s Sources) error {
 		observe("banyan.migration.stage", func() []Value { return ranks(s.Stages()) })
 	}
 	return errors.Join(errs...)
+}
+
+func observeBalancers(observe func(string, func() []Value), read func() map[string]balance.Stats) {
+	instances := func(name string, n func(*balance.InstanceStats) float64) {
+		observe(name, func() (out []Value) {
+			for up, s := range read() {
+				for i := range s.Instances {
+					out = append(out, Value{n(&s.Instances[i]), []string{up, s.Instances[i].Name}})
+				}
+			}
+			return out
+		})
+	}
+	upstreams := func(name string, add func(up string, s *balance.Stats) []Value) {
+		observe(name, func() (out []Value) {
+			for up, s := range read() {
+				out = append(out, add(up, &s)...)
+			}
+			return out
+		})
+	}
+	instances("banyan.upstream.instance.state", func(s *balance.InstanceStats) float64 {
+		return float64(slices.Index([]balance.State{balance.Unhealthy, balance.Ejected, balance.Draining, balance.Up}, s.State))
+	})
+	instances("banyan.upstream.instance.active_requests", func(s *balance.InstanceStats) float64 { return float64(s.Active) })
+	instances("banyan.upstream.instance.requests", func(s *balance.InstanceStats) float64 { return float64(s.Requests) })
+	instances("banyan.upstream.instance.failures", func(s *balance.InstanceStats) float64 { return float64(s.Failures) })
+	instances("banyan.upstream.instance.ejections", func(s *balance.InstanceStats) float64 { return float64(s.Ejections) })
+	instances("banyan.upstream.sessions", func(s *balance.InstanceStats) float64 { return float64(s.Sessions) })
+	instances("banyan.upstream.sessions.moved", func(s *balance.InstanceStats) float64 { return float64(s.Moved) })
+	upstreams("banyan.upstream.sessions.forgotten", func(up string, s *balance.Stats) []Value { return []Value{{float64(s.Forgotten), []string{up}}} })
+	upstreams("banyan.upstream.queue.size", func(up string, s *balance.Stats) []Value { return []Value{{float64(s.Waiting), []string{up}}} })
+	upstreams("banyan.upstream.queue.turned_away", func(up string, s *balance.Stats) []Value {
+		return []Value{{float64(s.Turned.Full), []string{up, "full"}}, {float64(s.Turned.Late), []string{up, "late"}}, {float64(s.Turned.Gone), []string{up, "client_gone"}}}
+	})
+	upstreams("banyan.upstream.breaker.open", func(up string, s *balance.Stats) []Value {
+		if s.Open {
+			return []Value{{1, []string{up}}}
+		}
+		return []Value{{0, []string{up}}}
+	})
 }
 
 func observeJournal(observe func(string, func() []Value), status func() journal.Status) {

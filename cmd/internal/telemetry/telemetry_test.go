@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"banyan/proxy"
+	"banyan/proxy/balance"
 	"banyan/proxy/capture"
 	"banyan/proxy/event"
 	"banyan/proxy/journal"
@@ -243,8 +244,12 @@ func TestProxySources(t *testing.T) {
 	err := p.ObserveProxy(Sources{
 		Server:    func() proxy.Stats { return proxy.Stats{Conns: 3} },
 		Upstreams: func() map[string]upstream.Stats { return map[string]upstream.Stats{"legacy": {Open: 4, Idle: 1}} },
-		Journal:   func() journal.Status { return journal.Status{Backlog: 9, Full: true, Oldest: 1500 * time.Millisecond} },
-		Counters:  c,
+		Balancers: func() map[string]balance.Stats {
+			return map[string]balance.Stats{"legacy": {Waiting: 2, Turned: balance.Turned{Full: 7}, Open: true, Instances: []balance.InstanceStats{
+				{Name: "http://10.0.0.1", State: balance.Up, Sessions: 40}, {Name: "http://10.0.0.2", State: balance.Ejected, Moved: 3}}}}
+		},
+		Journal:  func() journal.Status { return journal.Status{Backlog: 9, Full: true, Oldest: 1500 * time.Millisecond} },
+		Counters: c,
 		Tallies: func() []capture.Tally {
 			return []capture.Tally{{Migration: "units", Route: "map", Equal: 6, Dropped: map[string]uint64{"queue_full": 2}, ByLegacy: 1}}
 		},
@@ -259,6 +264,13 @@ func TestProxySources(t *testing.T) {
 	for _, want := range []string{
 		`banyan_server_connections 3`,
 		`http_client_open_connections{banyan_upstream_name="legacy",http_connection_state="active"} 3`,
+		`banyan_upstream_instance_state{banyan_upstream_instance="http://10.0.0.1",banyan_upstream_name="legacy"} 3`,
+		`banyan_upstream_instance_state{banyan_upstream_instance="http://10.0.0.2",banyan_upstream_name="legacy"} 1`,
+		`banyan_upstream_sessions{banyan_upstream_instance="http://10.0.0.1",banyan_upstream_name="legacy"} 40`,
+		`banyan_upstream_sessions_moved_total{banyan_upstream_instance="http://10.0.0.2",banyan_upstream_name="legacy"} 3`,
+		`banyan_upstream_queue_size{banyan_upstream_name="legacy"} 2`,
+		`banyan_upstream_queue_turned_away_total{banyan_reason="full",banyan_upstream_name="legacy"} 7`,
+		`banyan_upstream_breaker_open{banyan_upstream_name="legacy"} 1`,
 		`banyan_journal_backlog 9`,
 		`banyan_journal_writable 0`,
 		`banyan_journal_oldest_age_seconds 1.5`,
