@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type Balancer struct {
 	breaker  breaker
 	notes    []note // to be logged once mu is released
 	turned   Turned
+	placed   int64 // sessions with an id that nobody knew
 }
 
 // Turned are requests that waited in vain; each only grows.
@@ -42,8 +44,9 @@ type Turned struct{ Full, Late, Gone int64 }
 type instance struct {
 	Instance
 	salt      uint64
-	active    int   // requests under way
-	queue     queue // of requests that are bound to it
+	tag       string // salt, as it stands in cookies
+	active    int    // requests under way
+	queue     queue  // of requests that are bound to it
 	draining  bool
 	failures  int   // in a row
 	probation bool  // it was ejected, and nothing has succeeded since
@@ -78,6 +81,7 @@ func New(cfg Config) (*Balancer, error) {
 	b := &Balancer{cfg: cfg, ins: make([]instance, len(cfg.Instances))}
 	for i, in := range cfg.Instances {
 		b.ins[i] = instance{Instance: in, salt: hashOf([]byte(in.Name))}
+		b.ins[i].tag = strconv.FormatUint(b.ins[i].salt, 36)
 		b.all |= bit(i)
 	}
 	if s := cfg.Sticky; s != nil {
@@ -143,6 +147,7 @@ func (b *Balancer) read(t *ticket, r *wire.Request) {
 	for i := range r.Len() {
 		if r.Kind(i) == wire.Cookie {
 			t.read(r.Value(i), b.cfg.Sticky.Cookie, b.sessions)
+			b.claimed(t, r.Value(i))
 		}
 	}
 }
@@ -212,7 +217,9 @@ func (b *Balancer) takeLocked(i int, t *ticket, now int64) {
 	if t.n == 0 {
 		return
 	}
-	if t.known && t.at != i {
+	if !t.known {
+		b.placed++
+	} else if t.at != i {
 		from := &b.ins[t.at]
 		from.moved++
 		if from.episode++; from.episode == 1 {
@@ -283,6 +290,7 @@ func (b *Balancer) Where(cookie string) string {
 	var t ticket
 	if b.sessions != nil {
 		t.read([]byte(cookie), b.cfg.Sticky.Cookie, b.sessions)
+		b.claimed(&t, []byte(cookie))
 	}
 	b.mu.Lock()
 	defer b.unlock()
@@ -303,6 +311,9 @@ func (b *Balancer) lookUpLocked(t *ticket, now int64) {
 			t.use, t.known, t.at = k, true, at
 			return
 		}
+	}
+	if t.n > 0 && t.claim > 0 {
+		t.use, t.known, t.at = 0, true, t.claim-1
 	}
 }
 
@@ -354,6 +365,7 @@ type Stats struct {
 	Instances []InstanceStats `json:"instances"`
 	Waiting   int             `json:"waiting"` // in all queues
 	Turned    Turned          `json:"turned"`
+	Placed    int64           `json:"placed"`    // sessions that came with an id that this proxy did not know
 	Forgotten int64           `json:"forgotten"` // bindings that had not ended and made room for others
 	Open      bool            `json:"open"`      // the breaker
 }
@@ -364,7 +376,7 @@ func (b *Balancer) Stats() Stats {
 	defer b.unlock()
 	now := b.cfg.Now()
 	b.refreshLocked(now)
-	s := Stats{Waiting: b.waiting, Turned: b.turned, Open: b.breaker.open}
+	s := Stats{Waiting: b.waiting, Turned: b.turned, Placed: b.placed, Open: b.breaker.open}
 	if b.sessions != nil {
 		s.Forgotten = b.sessions.Forgotten
 	}

@@ -13,8 +13,9 @@ type ticket struct {
 	keys  [maxCookies]session.Key
 	hash  uint64 // of the first id, the same in all processes
 	use   int    // which of keys is the session's: the first that is bound, else the first
-	known bool   // it was bound before this request
+	known bool   // it was bound before this request, or the client says so
 	at    int    // where, if known
+	claim int    // the instance that the client's cookie of ours names, plus 1; 0: none
 }
 
 // hashOf an id or an instance's name: FNV-1a, and a finalizer that spreads it over all bits.

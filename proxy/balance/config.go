@@ -56,9 +56,14 @@ type Queue struct {
 
 // Sticky tells what a session is.
 type Sticky struct {
-	Cookie   string        `yaml:"cookie"`   // that carries legacy's session id: PHPSESSID, or with one or more '*' where a name has a varying part: sess_*
-	Sessions int           `yaml:"sessions"` // that are remembered at most, 72 bytes each; default 200000
-	Idle     time.Duration `yaml:"idle"`     // how long after its last request a session is remembered: legacy's own lifetime of sessions or longer; default 1h
+	Cookie   string `yaml:"cookie"`   // that carries legacy's session id: PHPSESSID, or with one or more '*' where a name has a varying part: sess_*
+	Sessions int    `yaml:"sessions"` // that are remembered at most, 72 bytes each; default 200000
+	// Remember is the name of a cookie of ours, such as banyan_at, that tells the client's instance. With it a proxy that
+	// does not know a session, because it was restarted or another one served it before, asks the right instance; without
+	// it the id's hash decides, which is right only by chance for a session that began at a request without an id. "":
+	// no cookie is set.
+	Remember string        `yaml:"remember"`
+	Idle     time.Duration `yaml:"idle"` // how long after its last request a session is remembered: legacy's own lifetime of sessions or longer; default 1h
 }
 
 // Eject is when an instance is left alone, and for how long.
@@ -181,6 +186,14 @@ func (c Config) Validate() error {
 	if s := c.Sticky; s != nil {
 		if err := cookiePattern(s.Cookie); err != nil {
 			return err
+		}
+		if i := strings.IndexFunc(s.Remember, func(r rune) bool {
+			return r != '_' && r != '-' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+		}); i >= 0 {
+			return fmt.Errorf("sticky.remember: %q: want a name of letters, digits, '_' and '-', such as banyan_at", s.Remember)
+		}
+		if s.Remember != "" && matches(s.Cookie, []byte(s.Remember)) {
+			return fmt.Errorf("sticky.remember: %q would be taken for legacy's session cookie", s.Remember)
 		}
 		ints = append(ints, bound{"sticky.sessions", s.Sessions, 16, 1 << 26})
 		spans = append(spans, span{"sticky.idle", s.Idle, time.Second, 90 * day})

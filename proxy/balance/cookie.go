@@ -34,6 +34,27 @@ func (t *ticket) read(value []byte, pattern string, keys *session.Bindings) {
 	}
 }
 
+// claimed reads which instance a cookie of ours names in a Cookie field's value. It may be any client's invention: it is
+// believed only for a session that nobody knows, and then the worst that it does is to ask the wrong instance.
+func (b *Balancer) claimed(t *ticket, value []byte) {
+	if b.cfg.Sticky.Remember == "" {
+		return
+	}
+	for len(value) > 0 {
+		var pair []byte
+		pair, value, _ = bytes.Cut(value, []byte(";"))
+		k, v, _ := bytes.Cut(trimmed(pair), []byte("="))
+		if string(k) != b.cfg.Sticky.Remember {
+			continue
+		}
+		for i := range b.ins {
+			if string(v) == b.ins[i].tag {
+				t.claim = i + 1
+			}
+		}
+	}
+}
+
 // setCookie reads a Set-Cookie value: the session id that it sets, or that it ends the session.
 func setCookie(value []byte, pattern string) (id []byte, ends, ok bool) {
 	pair, attributes, _ := bytes.Cut(value, []byte(";"))

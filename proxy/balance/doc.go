@@ -27,6 +27,11 @@
 // factor of their and HAProxy's examples: smaller ones move more ids, larger ones let one instance run hot). The bound
 // is never below 8 requests: with few under way the average says little, and proxies would disagree for nothing.
 //
+// What bindings do not do: they are one process's, and its restart forgets them. A session that began at a request
+// without an id is where there was least to do, not where its id's hash says; so a proxy that did not see it begin looks
+// for it at the wrong instance, n-1 times of n. Sticky.Remember mends that with a cookie of ours, which counts where no
+// binding does. Without it Stats.Placed tells how often an id came that the proxy did not know.
+//
 // A request without an id goes to the instance with the fewest requests under way, in turn among equals. That is exact
 // here, and looking at all instances costs nanoseconds; choosing the better of two random ones is for balancers that
 // cannot see them all. What is seen is this proxy's own load.

@@ -84,6 +84,9 @@ func (l *lease) learn(resp *wire.Response) {
 			n++
 		}
 	}
+	if s := l.b.cfg.Sticky; s.Remember != "" && (n > 0 || l.t.n > 0 && !ended) && l.t.claim != l.i+1 {
+		resp.Add("Set-Cookie", []byte(s.Remember+"="+l.b.ins[l.i].tag+"; Path=/; HttpOnly; SameSite=Lax"))
+	}
 	if n == 0 && !ended {
 		return
 	}

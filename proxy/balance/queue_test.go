@@ -439,14 +439,18 @@ func TestConfig(t *testing.T) {
 			c.Sticky.Cookie = "*"
 		},
 		"sticky.cookie: \"a;b\": ';'": func(c *Config) { c.Sticky.Cookie = "a;b" },
-		"sticky.idle: 1ms":            func(c *Config) { c.Sticky.Idle = time.Millisecond },
-		"sticky.sessions: 1 is not":   func(c *Config) { c.Sticky.Sessions = 1 },
-		"health.path: \"health\"":     func(c *Config) { c.Health = &Health{Path: "health"} },
-		"health.timeout: 2s":          func(c *Config) { c.Health = &Health{Path: "/", Every: time.Second, Timeout: 2 * time.Second} },
-		"health.host: \"a b\"":        func(c *Config) { c.Health = &Health{Path: "/", Host: "a b"} },
-		"eject.at_most: 1s":           func(c *Config) { c.Eject = Eject{For: 2 * time.Second, AtMost: time.Second} },
-		"eject.statuses: 404":         func(c *Config) { c.Eject.Statuses = []int{404} },
-		"breaker.at_most":             func(c *Config) { c.Breaker = &Breaker{Open: time.Minute, AtMost: time.Second} },
+		"sticky.remember: \"a b\"":    func(c *Config) { c.Sticky.Remember = "a b" },
+		"sticky.remember: \"sess_at\" would": func(c *Config) {
+			c.Sticky.Cookie, c.Sticky.Remember = "sess_*", "sess_at"
+		},
+		"sticky.idle: 1ms":          func(c *Config) { c.Sticky.Idle = time.Millisecond },
+		"sticky.sessions: 1 is not": func(c *Config) { c.Sticky.Sessions = 1 },
+		"health.path: \"health\"":   func(c *Config) { c.Health = &Health{Path: "health"} },
+		"health.timeout: 2s":        func(c *Config) { c.Health = &Health{Path: "/", Every: time.Second, Timeout: 2 * time.Second} },
+		"health.host: \"a b\"":      func(c *Config) { c.Health = &Health{Path: "/", Host: "a b"} },
+		"eject.at_most: 1s":         func(c *Config) { c.Eject = Eject{For: 2 * time.Second, AtMost: time.Second} },
+		"eject.statuses: 404":       func(c *Config) { c.Eject.Statuses = []int{404} },
+		"breaker.at_most":           func(c *Config) { c.Breaker = &Breaker{Open: time.Minute, AtMost: time.Second} },
 	} {
 		c := Config{Name: "legacy", Sticky: &Sticky{Cookie: "PHPSESSID"}, Instances: []Instance{{Name: "http://a"}, {Name: "http://b"}}}
 		change(&c)

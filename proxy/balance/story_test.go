@@ -120,16 +120,23 @@ func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return 
 
 func newPlace(t testing.TB, n int, change func(*balance.Config)) *place {
 	t.Helper()
-	p := &place{log: &syncBuffer{}}
-	cfg := balance.Config{Name: "legacy", Sticky: &balance.Sticky{Cookie: "sess_*"}, Log: slog.New(slog.NewTextHandler(p.log, nil)), Dial: 5 * time.Second}
+	var origins []*origin
 	for range n {
-		o := newOrigin(t)
+		origins = append(origins, newOrigin(t))
+	}
+	return placeBefore(t, origins, change)
+}
+
+func placeBefore(t testing.TB, origins []*origin, change func(*balance.Config)) *place {
+	t.Helper()
+	p := &place{log: &syncBuffer{}, origins: origins}
+	cfg := balance.Config{Name: "legacy", Sticky: &balance.Sticky{Cookie: "sess_*"}, Log: slog.New(slog.NewTextHandler(p.log, nil)), Dial: 5 * time.Second}
+	for _, o := range origins {
 		pool, err := upstream.New(upstream.Config{Name: "legacy", URL: "http://" + o.addr})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(pool.Close)
-		p.origins = append(p.origins, o)
 		cfg.Instances = append(cfg.Instances, balance.Instance{Name: "http://" + o.addr, Upstream: pool})
 	}
 	if change != nil {
@@ -369,5 +376,46 @@ func TestRestartLosesNoSession(t *testing.T) {
 	}
 	if s := p.stats(o.addr); s.Moved != 0 || s.Ejections != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A proxy that is restarted, or another one, asks the instance that holds the session, if the client may carry a cookie
+// of ours; else it guesses, and counts that.
+func TestAnotherProxy(t *testing.T) {
+	for _, remember := range []string{"banyan_at", ""} {
+		change := func(c *balance.Config) { c.Sticky.Remember = remember }
+		one := newPlace(t, 3, change)
+		two := placeBefore(t, one.origins, change)
+		lost := 0
+		for range 20 {
+			c := one.player(t)
+			c.must(t, "/login", 1)
+			at := c.at
+			c.url = two.url
+			got, err := c.do("/add")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != 2 {
+				lost++
+			}
+			if remember == "" {
+				continue
+			}
+			c.url = one.url
+			c.must(t, "/login", 3)
+			c.url = two.url
+			c.must(t, "/logout", 0)
+			c.must(t, "/add", 1)
+			if c.at == "" || at == "" {
+				t.Fatal("nobody answered")
+			}
+		}
+		if remember != "" && (lost > 0 || two.Stats().Placed > 0) {
+			t.Errorf("%d sessions were lost, %d placed", lost, two.Stats().Placed)
+		}
+		if remember == "" && (lost == 0 || two.Stats().Placed != 20) {
+			t.Errorf("%d sessions were lost, %d placed: the test shows nothing", lost, two.Stats().Placed)
+		}
 	}
 }

@@ -49,6 +49,7 @@ var instruments = []instrument{
 	{"banyan.upstream.instance.ejections", counter, "{ejection}", "Times that an instance was left alone because it failed.", []string{aUpstream, aInstance}},
 	{"banyan.upstream.sessions", gauge, "{session}", "Sessions that are bound to an instance.", []string{aUpstream, aInstance}},
 	{"banyan.upstream.sessions.moved", counter, "{session}", "Sessions that went elsewhere because this instance, which holds them, was away.", []string{aUpstream, aInstance}},
+	{"banyan.upstream.sessions.placed", counter, "{session}", "Sessions that came with an id that this proxy did not know, and were placed by its hash.", []string{aUpstream}},
 	{"banyan.upstream.sessions.forgotten", counter, "{session}", "Sessions that were forgotten before their time because there were too many.", []string{aUpstream}},
 	{"banyan.upstream.queue.size", gauge, "{request}", "Requests that wait for an instance.", []string{aUpstream}},
 	{"banyan.upstream.queue.turned_away", counter, "{request}", "Requests that waited in vain, by reason: full, late, client_gone.", []string{aUpstream, "banyan.reason"}},

@@ -92,6 +92,7 @@ func observeBalancers(observe func(string, func() []Value), read func() map[stri
 	instances("banyan.upstream.instance.ejections", func(s *balance.InstanceStats) float64 { return float64(s.Ejections) })
 	instances("banyan.upstream.sessions", func(s *balance.InstanceStats) float64 { return float64(s.Sessions) })
 	instances("banyan.upstream.sessions.moved", func(s *balance.InstanceStats) float64 { return float64(s.Moved) })
+	upstreams("banyan.upstream.sessions.placed", func(up string, s *balance.Stats) []Value { return []Value{{float64(s.Placed), []string{up}}} })
 	upstreams("banyan.upstream.sessions.forgotten", func(up string, s *balance.Stats) []Value { return []Value{{float64(s.Forgotten), []string{up}}} })
 	upstreams("banyan.upstream.queue.size", func(up string, s *balance.Stats) []Value { return []Value{{float64(s.Waiting), []string{up}}} })
 	upstreams("banyan.upstream.queue.turned_away", func(up string, s *balance.Stats) []Value {
