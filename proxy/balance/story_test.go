@@ -146,7 +146,22 @@ func placeBefore(t testing.TB, origins []*origin, change func(*balance.Config)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Balancer = b
+	p.Balancer, p.url = b, "http://"+serveBalancer(t, b)
+	return p
+}
+
+// serve gives the address of a proxy with a balancer.
+func serve(t testing.TB, cfg balance.Config) string {
+	t.Helper()
+	b, err := balance.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveBalancer(t, b)
+}
+
+func serveBalancer(t testing.TB, b *balance.Balancer) string {
+	t.Helper()
 	s, err := proxy.NewServer(proxy.Config{DrainIdle: time.Millisecond}, &proxy.Passthrough{Upstream: b}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -163,8 +178,7 @@ func placeBefore(t testing.TB, origins []*origin, change func(*balance.Config)) 
 		s.Shutdown(ctx)
 		<-served
 	})
-	p.url = "http://" + l.Addr().String()
-	return p
+	return l.Addr().String()
 }
 
 // player is a browser.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,9 +28,12 @@ func balanced(t *testing.T, q balance.Queue) (func(*Config), func() *balance.Bal
 	}, func() *balance.Balancer { return b }
 }
 
-// occupied lets legacy hold its first request until it is freed.
-func occupied(b *bench, then http.HandlerFunc) (came, free chan struct{}) {
-	came, free = make(chan struct{}, 1), make(chan struct{})
+// occupied lets legacy hold a request to /slow until it is released.
+func occupied(b *bench, then http.HandlerFunc) (came chan struct{}, release func()) {
+	came = make(chan struct{}, 1)
+	free := make(chan struct{})
+	release = sync.OnceFunc(func() { close(free) })
+	b.t.Cleanup(release)
 	b.legacy = func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			came <- struct{}{}
@@ -38,7 +42,7 @@ func occupied(b *bench, then http.HandlerFunc) (came, free chan struct{}) {
 		}
 		then(w, r)
 	}
-	return came, free
+	return came, release
 }
 
 // raw sends a request and leaves the connection to the test.
@@ -66,7 +70,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 func TestAWriteThatIsTurnedAwayIsRejected(t *testing.T) {
 	mutate, lb := balanced(t, balance.Queue{Length: 1, Wait: 5 * time.Second})
 	b := newBench(t, dual, mutate)
-	came, free := occupied(b, moved)
+	came, release := occupied(b, moved)
 	b.raw("GET /slow", "")
 	<-came
 	waits := b.raw("POST "+moveTarget, moveBody)
@@ -77,7 +81,7 @@ func TestAWriteThatIsTurnedAwayIsRejected(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 503 ") || !strings.Contains(string(answer[:n]), "Retry-After: 1\r\n") {
 		t.Fatalf("%q %v", answer[:n], err)
 	}
-	close(free)
+	release()
 	if n, err := io.ReadAtLeast(waits, answer, 20); err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 302 ") {
 		t.Fatalf("%q %v", answer[:n], err)
 	}
@@ -96,7 +100,7 @@ func TestAClientLeavesTheQueue(t *testing.T) {
 	mutate, lb := balanced(t, balance.Queue{})
 	b := newBench(t, dual, mutate)
 	seen := make(chan string, 9)
-	came, free := occupied(b, func(w http.ResponseWriter, r *http.Request) {
+	came, release := occupied(b, func(w http.ResponseWriter, r *http.Request) {
 		seen <- r.Method
 		moved(w, r)
 	})
@@ -110,7 +114,7 @@ func TestAClientLeavesTheQueue(t *testing.T) {
 	if n := lb().Stats().Waiting; n != 1 {
 		t.Fatalf("%d wait", n)
 	}
-	close(free)
+	release()
 	if got := <-seen; got != "POST" {
 		t.Error(got)
 	}

@@ -58,7 +58,9 @@ func start(t *testing.T, c Config, candidate http.HandlerFunc) (*Pairs, *sink, *
 	s, m := &sink{got: make(chan struct{}, 100)}, &model{}
 	c.Replica, c.Epoch, c.Model, c.Publish = "a", 1, m, s.publish
 	at := func(string) string { return srv.URL }
-	c.Sides = map[event.Migration]Sides{"units": {Legacy: at, Candidate: at}}
+	if c.Sides == nil {
+		c.Sides = map[event.Migration]Sides{"units": {Legacy: at, Candidate: at}}
+	}
 	p := New(c)
 	return p, s, m
 }
@@ -171,5 +173,31 @@ func TestLegacyIsAskedAsTheClientAsked(t *testing.T) {
 	p.Stop()
 	if got := <-asked; got != "game.example PHPSESSID=abc /api.php" {
 		t.Fatal(got)
+	}
+}
+
+// Of several instances the one is asked that holds the client's session: at another one it would be a stranger's.
+func TestLegacyIsAskedWhereTheSessionIs(t *testing.T) {
+	asked := make(chan string, 1)
+	holds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Header.Get("Cookie")
+		io.WriteString(w, "legacy")
+	}))
+	t.Cleanup(holds.Close)
+	at := func(cookie string) string {
+		if cookie == "PHPSESSID=abc" {
+			return holds.URL
+		}
+		return "http://127.0.0.1:1"
+	}
+	p, s, _ := start(t, Config{Sides: map[event.Migration]Sides{"units": {Legacy: at, Candidate: at}}}, nil)
+	r := read("")
+	r.Served, r.Candidate.Status, r.Cookie = capture.Candidate, 200, "PHPSESSID=abc"
+	p.Start(t.Context())
+	p.Offer(r)
+	<-s.got
+	p.Stop()
+	if s.pairs[0].Legacy.Status != 200 || len(asked) != 1 {
+		t.Errorf("%+v", s.pairs[0].Legacy)
 	}
 }
