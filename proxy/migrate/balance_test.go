@@ -106,10 +106,12 @@ func TestAClientLeavesTheQueue(t *testing.T) {
 	})
 	b.raw("GET /slow", "")
 	<-came
-	read, write := b.raw("GET /page", ""), b.raw("POST "+moveTarget, moveBody)
+	write := b.raw("POST "+moveTarget, moveBody) // the first, so that it looks for its client before the read does
+	eventually(t, "the write in the queue", func() bool { return lb().Stats().Waiting == 1 })
+	read := b.raw("GET /page", "")
 	eventually(t, "both in the queue", func() bool { return lb().Stats().Waiting == 2 })
-	read.Close()
 	write.Close()
+	read.Close()
 	eventually(t, "the read to leave", func() bool { return lb().Stats().Turned.Gone == 1 })
 	if n := lb().Stats().Waiting; n != 1 {
 		t.Fatalf("%d wait", n)
