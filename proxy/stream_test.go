@@ -522,7 +522,8 @@ func TestObserver(t *testing.T) {
 // Draining under load: no request fails, answers say that the connection ends, Shutdown returns when all have.
 func TestDrain(t *testing.T) {
 	o, _ := answers(t, ok)
-	s := serve(t, proxy.Config{DrainIdle: 100 * time.Millisecond}, &proxy.Passthrough{Upstream: pool(t, o)})
+	// A client that is not run for as long as this would look idle, and its next request would meet the end.
+	s := serve(t, proxy.Config{DrainIdle: time.Second}, &proxy.Passthrough{Upstream: pool(t, o)})
 	const clients = 32
 	errs, started := make(chan error, clients), make(chan struct{}, clients)
 	for range clients {
