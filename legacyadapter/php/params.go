@@ -1,165 +1,287 @@
 package php
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
-	"mime"
-	"mime/multipart"
+	"math"
+	"strconv"
 	"strings"
 
 	"banyan/proxy/route"
 )
 
-// maxVars is PHP's max_input_vars default: later variables do not exist for the script.
-const maxVars = 1000
+// PHP's defaults. A legacy that was told other numbers sees more or fewer variables than we do.
+const (
+	maxVars    = 1000    // max_input_vars: of the query, of the body and of the cookies, each by itself
+	maxNesting = 64      // max_input_nesting_level: a deeper name deletes its variable
+	maxPost    = 8 << 20 // post_max_size: of a larger body PHP reads nothing
+)
 
 // Params reads query strings, forms, JSON bodies and cookies as PHP does: the last of two equal names wins, dots and
-// spaces in names become '_', a[] and a[k] are nested (and found here under the name "a[0]", "a[k]").
+// spaces in names become '_', a[] and a[k] make arrays. An array's element is asked for as "a[0]" or "a[k][l]"; what is
+// an array is not there as a scalar, also when a scalar of that name came before it.
 type Params struct{}
 
 var _ route.Params = Params{}
 
-// vars holds names and values in order; a lookup takes the last. Requests have few parameters: a list is cheaper
-// than a map.
+// vars are variables in the order in which they came. Nothing is built of them before somebody asks: requests have few
+// parameters, and a route asks for fewer.
 type vars struct {
-	names, values []string
+	list    []variable
+	decode  func(string) string // of values
+	cookies bool                // of two equal scalars the first wins
 }
+
+// variable is one registration: "a[k][]=v" has the base "a" and the rest "[k][]".
+type variable struct{ base, rest, value string }
 
 // Get implements route.Values.
 func (v *vars) Get(name string) (string, bool) {
-	for i := len(v.names) - 1; i >= 0; i-- {
-		if v.names[i] == name {
-			return v.values[i], true
+	if i := strings.IndexByte(name, '['); i >= 0 {
+		return v.element(name[:i], name[i:])
+	}
+	if v.cookies {
+		return v.first(name)
+	}
+	for i := len(v.list) - 1; i >= 0; i-- {
+		if l := &v.list[i]; l.base == name { // the last one makes a scalar or an array of it, or deletes it
+			return v.scalar(l)
 		}
 	}
 	return "", false
 }
 
-func (v *vars) add(name, value string) {
-	if len(v.names) >= maxVars {
-		return
+func (v *vars) scalar(l *variable) (string, bool) {
+	if l.rest != "" {
+		return "", false
 	}
-	if name, ok := v.mangle(name); ok {
-		v.names, v.values = append(v.names, name), append(v.values, value)
+	return v.decode(l.value), true
+}
+
+// first is the cookie of that name: a scalar never replaces what is there, an array always does.
+func (v *vars) first(name string) (string, bool) {
+	var held *variable
+	for i := range v.list {
+		l := &v.list[i]
+		switch {
+		case l.base != name:
+		case l.rest != "":
+			held = l
+			if tooDeep(l.rest) {
+				held = nil
+			}
+		case held == nil:
+			held = l
+		}
+	}
+	if held == nil {
+		return "", false
+	}
+	return v.scalar(held)
+}
+
+// element is the scalar at base[k][l]. The array is built for the asking; routes ask for elements rarely.
+func (v *vars) element(base, rest string) (string, bool) {
+	var top *value
+	for i := range v.list {
+		if l := &v.list[i]; l.base == base {
+			top = top.register(l, v.cookies)
+		}
+	}
+	for rest != "" && top != nil {
+		key, next, tail, ok := index(rest)
+		if !ok || next || top.kids == nil {
+			return "", false
+		}
+		top, rest = top.kids[key], tail
+	}
+	if top == nil || top.kids != nil {
+		return "", false
+	}
+	return v.decode(top.text), true
+}
+
+// value is a scalar, or an array when kids is not nil. Keys need no type: PHP's integer keys are those strings that an
+// integer prints as.
+type value struct {
+	text string
+	kids map[string]*value
+	next int64 // the index that [] gets
+	ints bool  // there was an integer key: a negative one counts on, too
+}
+
+// register applies one registration to the variable that was there.
+func (top *value) register(l *variable, keepScalar bool) *value {
+	if l.rest == "" {
+		if keepScalar && top != nil {
+			return top
+		}
+		return &value{text: l.value}
+	}
+	if tooDeep(l.rest) {
+		return nil
+	}
+	if top == nil {
+		top = &value{}
+	}
+	at := top
+	for rest := l.rest; ; {
+		if at.kids == nil {
+			at.kids = map[string]*value{}
+		}
+		key, next, tail, ok := index(rest)
+		if next {
+			key = strconv.FormatInt(at.next, 10)
+			if at.kids[key] != nil { // only at the largest integer
+				return top
+			}
+		}
+		if !ok {
+			return top
+		}
+		if i, err := strconv.ParseInt(key, 10, 64); err == nil && (i >= at.next || !at.ints) && strconv.FormatInt(i, 10) == key {
+			at.next, at.ints = i, true
+			if i < math.MaxInt64 {
+				at.next++
+			}
+		}
+		last := tail == "" || tail[0] != '['
+		if !last {
+			_, _, _, ok = index(tail)
+			last = !ok // "a[b][c": PHP stops at the last index that is closed
+		}
+		if last {
+			at.kids[key] = &value{text: l.value}
+			return top
+		}
+		if at.kids[key] == nil {
+			at.kids[key] = &value{}
+		}
+		at, rest = at.kids[key], tail
 	}
 }
 
-// mangle turns a name into PHP's variable name: leading spaces go, the name ends at a NUL, '.' and ' ' before the
-// first '[' become '_', an unclosed '[' becomes '_' too, "a[]" gets the next free index.
-func (v *vars) mangle(name string) (string, bool) {
-	name = strings.TrimLeft(name, " ")
+// index reads the index that rest starts with: "[k]", or "[]" and "[ ]" for the next one. ok is false without a ']'.
+func index(rest string) (key string, next bool, tail string, ok bool) {
+	from := 1
+	if from < len(rest) && isSpace(rest[from]) {
+		from++
+	}
+	if from < len(rest) && rest[from] == ']' {
+		return "", true, rest[from+1:], true
+	}
+	end := strings.IndexByte(rest[from:], ']')
+	if end < 0 {
+		return "", false, "", false
+	}
+	return rest[1 : from+end], false, rest[from+end+1:], true
+}
+
+// tooDeep says that PHP deletes the whole variable.
+func tooDeep(rest string) bool {
+	for level := 1; rest != "" && rest[0] == '['; level++ {
+		if level > maxNesting {
+			return true
+		}
+		_, _, tail, ok := index(rest)
+		if !ok {
+			break
+		}
+		rest = tail
+	}
+	return false
+}
+
+func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+
+// add registers a variable under PHP's name for it: leading spaces go, the name ends at a NUL, '.' and ' ' before the
+// first '[' become '_', and so does that '[' and all behind it when no ']' follows.
+func (v *vars) add(name, value string) {
 	if i := strings.IndexByte(name, 0); i >= 0 {
 		name = name[:i]
 	}
-	if name == "" || name[0] == '[' && strings.IndexByte(name, ']') < 0 {
-		return "", false
+	name = strings.TrimLeft(name, " ")
+	base, rest := name, ""
+	if i := strings.IndexByte(name, '['); i >= 0 {
+		base, rest = name[:i], name[i:]
 	}
-	open := strings.IndexByte(name, '[')
-	if open == 0 {
-		return "", false
+	base = underscores(base)
+	if base == "" || forged(base, name) {
+		return
 	}
-	if open < 0 {
-		return underscores(name), true
-	}
-	base, rest := underscores(name[:open]), name[open:]
-	if strings.IndexByte(rest, ']') < 0 {
-		return base + "_" + underscores(rest[1:]), true
-	}
-	var b strings.Builder
-	b.WriteString(base)
-	for len(rest) > 0 && rest[0] == '[' {
-		end := strings.IndexByte(rest, ']')
-		if end < 0 {
-			break
-		}
-		k := rest[1:end]
-		if k == "" {
-			k = v.next(b.String())
-		}
-		b.WriteString("[" + k + "]")
-		rest = rest[end+1:]
-	}
-	return b.String(), true
-}
-
-// next is the index that "prefix[]" gets.
-func (v *vars) next(prefix string) string {
-	n := 0
-	for _, name := range v.names {
-		if rest, ok := strings.CutPrefix(name, prefix+"["); ok {
-			k, _, _ := strings.Cut(rest, "]")
-			if i, ok := smallInt(k); ok && i >= n {
-				n = i + 1
-			}
+	if rest != "" {
+		if _, _, _, ok := index(rest); !ok {
+			base, rest = base+underscores(rest), ""
 		}
 	}
-	return itoa(n)
+	v.list = append(v.list, variable{base, rest, value})
 }
 
-func smallInt(s string) (int, bool) {
-	if s == "" || len(s) > 9 || len(s) > 1 && s[0] == '0' {
-		return 0, false
-	}
-	n := 0
-	for i := 0; i < len(s); i++ {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
+// forged: a name that only the underscores make look like a cookie that browsers guard is dropped.
+func forged(mangled, name string) bool {
+	for _, prefix := range []string{"__Host-", "__Secure-"} {
+		if strings.HasPrefix(mangled, prefix) && !strings.HasPrefix(name, prefix) {
+			return true
 		}
-		n = n*10 + int(s[i]-'0')
 	}
-	return n, true
+	return false
 }
 
-func itoa(n int) string {
-	if n < 10 {
-		return string(rune('0' + n))
-	}
-	return itoa(n/10) + string(rune('0'+n%10))
-}
-
-var mangler = strings.NewReplacer(".", "_", " ", "_")
+var mangler = strings.NewReplacer(".", "_", " ", "_", "[", "_")
 
 func underscores(s string) string {
-	if strings.IndexByte(s, '.') < 0 && strings.IndexByte(s, ' ') < 0 {
+	if strings.IndexByte(s, '.') < 0 && strings.IndexByte(s, ' ') < 0 && strings.IndexByte(s, '[') < 0 {
 		return s
 	}
 	return mangler.Replace(s)
 }
 
-// Query implements route.Params.
-func (Params) Query(raw []byte) route.Values { return urlencoded(string(raw)) }
-
-func urlencoded(s string) *vars {
-	v := &vars{}
-	for s != "" {
+// Query implements route.Params: $_GET.
+func (Params) Query(raw []byte) route.Values {
+	v, s := &vars{decode: unescape}, string(raw)
+	for count := 0; s != "" && count < maxVars; {
 		var pair string
-		pair, s, _ = strings.Cut(s, "&")
-		if pair == "" {
+		if pair, s, _ = strings.Cut(s, "&"); pair == "" {
 			continue
 		}
+		count++
 		name, value, _ := strings.Cut(pair, "=")
-		v.add(unescape(name), unescape(value))
+		v.add(unescape(name), value)
+	}
+	return v
+}
+
+// post is $_POST of an urlencoded body. Unlike in a query, empty pairs count, and it is one more than max_input_vars.
+func post(s string) *vars {
+	v := &vars{decode: unescape}
+	for count := 0; s != "" && count <= maxVars; count++ {
+		var pair string
+		pair, s, _ = strings.Cut(s, "&")
+		name, value, _ := strings.Cut(pair, "=")
+		v.add(unescape(name), value)
 	}
 	return v
 }
 
 // unescape is PHP's urldecode: '+' is a space, a '%' without two digits stays.
 func unescape(s string) string {
-	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+	if strings.IndexByte(s, '+') >= 0 {
+		s = strings.ReplaceAll(s, "+", " ")
+	}
+	return rawUnescape(s)
+}
+
+// rawUnescape is PHP's rawurldecode.
+func rawUnescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
 		return s
 	}
 	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '+':
-			b = append(b, ' ')
-		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
-			b = append(b, hex(s[i+1])<<4|hex(s[i+2]))
+		c := s[i]
+		if c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]) {
+			c = hex(s[i+1])<<4 | hex(s[i+2])
 			i += 2
-		default:
-			b = append(b, c)
 		}
+		b = append(b, c)
 	}
 	return string(b)
 }
@@ -175,106 +297,39 @@ func hex(c byte) byte {
 	return c | 0x20 - 'a' + 10
 }
 
-// Form implements route.Params: $_POST of an urlencoded or multipart body; nothing for other content types.
+// Form implements route.Params: $_POST of an urlencoded or multipart body; nothing for other content types. The type
+// ends at the first ';', ',' or space and has no case.
 func (Params) Form(contentType string, body []byte) route.Values {
-	kind, params, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		kind, _, _ = strings.Cut(contentType, ";")
-		kind = strings.ToLower(strings.TrimSpace(kind))
+	kind := contentType
+	if i := strings.IndexAny(kind, ";, "); i >= 0 {
+		kind = kind[:i]
 	}
-	switch kind {
-	case "application/x-www-form-urlencoded":
-		return urlencoded(string(body))
-	case "multipart/form-data":
-		return multipartForm(params["boundary"], body)
+	switch {
+	case len(body) > maxPost:
+	case strings.EqualFold(kind, "application/x-www-form-urlencoded"):
+		return post(string(body))
+	case strings.EqualFold(kind, "multipart/form-data"):
+		return multipartForm(contentType, body)
 	}
 	return &vars{}
 }
 
-func multipartForm(boundary string, body []byte) *vars {
-	v := &vars{}
-	if boundary == "" {
-		return v
-	}
-	r := multipart.NewReader(bytes.NewReader(body), boundary)
-	for {
-		p, err := r.NextRawPart()
-		if err != nil {
-			return v
-		}
-		if p.FormName() == "" || p.FileName() != "" {
-			continue
-		}
-		b, err := io.ReadAll(p)
-		if err != nil {
-			return v
-		}
-		v.add(p.FormName(), string(b))
-	}
-}
-
-// JSON implements route.Params: scalar members of a top-level object, as text; the last of two equal names wins.
-// PHP does not parse JSON by itself: this is what json_decode(file_get_contents("php://input")) sees.
-func (Params) JSON(body []byte) route.Values {
-	v := &vars{}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return v
-	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return &vars{}
-		}
-		var value any
-		if err := d.Decode(&value); err != nil {
-			return &vars{} // json_decode is all or nothing
-		}
-		key, _ := name.(string)
-		if text, ok := scalar(value); ok && len(v.names) < maxVars {
-			v.names, v.values = append(v.names, key), append(v.values, text)
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return &vars{}
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return &vars{}
-	}
-	return v
-}
-
-// scalar is PHP's string conversion of a JSON scalar; null is not set.
-func scalar(v any) (string, bool) {
-	switch x := v.(type) {
-	case string:
-		return x, true
-	case json.Number:
-		return string(x), true
-	case bool:
-		if x {
-			return "1", true
-		}
-		return "", true
-	}
-	return "", false
-}
-
-// Cookies implements route.Params: $_COOKIE. Unlike parameters, the FIRST of two equal names wins in PHP.
+// Cookies implements route.Params: $_COOKIE. Unlike parameters, the first of two equal names wins; names are not
+// decoded; '+' stays; a name alone is there with an empty value.
 func (Params) Cookies(header []byte) route.Values {
-	v := &vars{}
-	for pair := range strings.SplitSeq(string(header), ";") {
-		name, value, ok := strings.Cut(pair, "=")
-		name = strings.TrimLeft(name, " \t")
-		if !ok || name == "" {
+	v, s := &vars{decode: rawUnescape, cookies: true}, string(header)
+	for count := 0; s != "" && count < maxVars; {
+		var pair string
+		pair, s, _ = strings.Cut(s, ";")
+		for pair != "" && isSpace(pair[0]) {
+			pair = pair[1:]
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		if name == "" {
 			continue
 		}
-		if mangled, ok := v.mangle(unescape(name)); ok {
-			if _, taken := v.Get(mangled); !taken {
-				v.names, v.values = append(v.names, mangled), append(v.values, unescape(strings.TrimRight(value, " \t\r\n")))
-			}
-		}
+		count++
+		v.add(name, value)
 	}
 	return v
 }
