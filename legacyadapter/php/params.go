@@ -30,8 +30,8 @@ type vars struct {
 	cookies bool                // of two equal scalars the first wins
 }
 
-// variable is one registration: "a[k][]=v" has the base "a" and the rest "[k][]".
-type variable struct{ base, rest, value string }
+// variable is one registration: "a.b[k][]=v" has the base "a_b" and the rest "[k][]".
+type variable struct{ name, base, rest, value string }
 
 // Get implements route.Values.
 func (v *vars) Get(name string) (string, bool) {
@@ -134,7 +134,7 @@ func (top *value) register(l *variable, keepScalar bool) *value {
 				return top
 			}
 		}
-		if !ok {
+		if !ok || !next && forged(key, l.name) {
 			return top
 		}
 		if i, err := strconv.ParseInt(key, 10, 64); err == nil && (i >= at.next || !at.ints) && strconv.FormatInt(i, 10) == key {
@@ -212,10 +212,11 @@ func (v *vars) add(name, value string) {
 			base, rest = base+underscores(rest), ""
 		}
 	}
-	v.list = append(v.list, variable{base, rest, value})
+	v.list = append(v.list, variable{name, base, rest, value})
 }
 
-// forged: a name that only the underscores make look like a cookie that browsers guard is dropped.
+// forged: a name, or an index of one, that looks like a cookie which browsers guard, while the name as sent does
+// not, is dropped.
 func forged(mangled, name string) bool {
 	for _, prefix := range []string{"__Host-", "__Secure-"} {
 		if strings.HasPrefix(mangled, prefix) && !strings.HasPrefix(name, prefix) {
