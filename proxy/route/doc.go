@@ -13,6 +13,9 @@
 //     limit makes the request [Unclassified]: legacy serves it, and that is counted as a gap. (TestBodyTooLarge)
 //   - A request may belong to a write route of each of several migrations; it is one write record that names all of
 //     them. (TestTwoMigrations)
+//   - A route's path is that of the script that runs or that of the address: a request for "/" is one for "/index.php" as
+//     well, and any spelling that runs a script belongs to the script's routes, whatever its address looks like.
+//     (TestScriptAndAddress)
 //   - The first route of a migration that matches wins, and plain routes come before every migration. (TestOrder)
 package route
 
@@ -39,9 +42,9 @@ const (
 type Match struct {
 	Method string            `yaml:"method"` // "GET", or several: "GET|HEAD"; "" is any
 	Host   string            `yaml:"host"`   // without port, case-insensitive; "" is any
-	Path   string            `yaml:"path"`   // canonical: "/index.php", "/match/{match}/unit", "/alliances/**"
+	Path   string            `yaml:"path"`   // of the script that legacy runs, or as asked for, decoded: "/index.php", "/match/{match}/unit", "/alliances/**"
 	Query  map[string]string `yaml:"query"`
-	Form   map[string]string `yaml:"form"`   // urlencoded or multipart body, as PHP's $_POST
+	Form   map[string]string `yaml:"form"`   // urlencoded or multipart body of a POST, as PHP's $_POST
 	JSON   map[string]string `yaml:"json"`   // top-level scalar members of a JSON object
 	Header map[string]string `yaml:"header"` // first field of that name
 	Cookie map[string]string `yaml:"cookie"`
@@ -54,7 +57,8 @@ type Route struct {
 	Migration event.Migration // "" for a plain route
 	Match     Match
 	// Params maps a parameter's name to where it is found: "path.x", "query.x", "form.x", "json.x", "header.x",
-	// "cookie.x"; alternatives are tried in order: "form.match|query.match".
+	// "cookie.x"; alternatives are tried in order: "form.match|query.match". In query, form and cookie "x[k]" is what
+	// stands at the key k of an array x; an array itself is not there.
 	Params map[string]string
 }
 
@@ -63,7 +67,8 @@ type Values interface {
 	Get(name string) (value string, ok bool)
 }
 
-// Params reads parameters as legacy does. Implementations never fail: what legacy would not see is not there.
+// Params reads parameters as legacy does. Implementations never fail: what legacy would not see is not there. Form is
+// given the body of a POST only: no other method fills a form's fields.
 type Params interface {
 	Query(raw []byte) Values
 	Form(contentType string, body []byte) Values
@@ -71,10 +76,24 @@ type Params interface {
 	Cookies(header []byte) Values
 }
 
-// Canonicalizer resolves a raw request target to the path that decides routing, and its raw query. An error means
-// that the target is ambiguous or cannot be parsed.
+// Canonicalizer resolves a raw request target to the path that decides routing, and its raw query. The path is decoded,
+// but for '%', '?' and '#' (%25, %3F, %23); one that does not start with '/' is none, and no route matches it. An error
+// means that the target is ambiguous or cannot be parsed.
 type Canonicalizer interface {
 	Canonical(target []byte) (path string, query []byte, err error)
+}
+
+// Resolver is a Canonicalizer that also gives the path that was asked for, cleaned: "/" where "/index.php" answers,
+// "/x.php/extra" where "/x.php" does, "/units/7" where a front controller does. A route may name either. It is the
+// canonical path where nothing else runs.
+type Resolver interface {
+	Paths(target []byte) (path, asked string, query []byte, err error)
+}
+
+// Plainer is a Canonicalizer that tells cheaply when a target needs no work: its path then stands for itself. Both
+// results are parts of the target.
+type Plainer interface {
+	Plain(target []byte) (path, query []byte, ok bool)
 }
 
 // Verdict is the answer of [Table.Match].

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 )
@@ -43,11 +44,11 @@ func parsePath(s string) (*pattern, error) {
 }
 
 // match says whether the canonical path fits; "/a/**" fits "/a", "/a/" and all below.
-func (p *pattern) match(path string) bool {
+func (p *pattern) match(path []byte) bool {
 	rest := path[1:]
 	for i, want := range p.segments {
-		seg, more, cut := strings.Cut(rest, "/")
-		if !p.wild[i] && seg != want || p.wild[i] && seg == "" {
+		seg, more, cut := bytes.Cut(rest, slash)
+		if !p.wild[i] && string(seg) != want || p.wild[i] && len(seg) == 0 {
 			return false
 		}
 		if i == len(p.segments)-1 {
@@ -61,13 +62,18 @@ func (p *pattern) match(path string) bool {
 	return p.rest
 }
 
+var slash = []byte("/")
+
 // param is the value of {name}.
 func (p *pattern) param(path, name string) (string, bool) {
 	segs := strings.Split(path[1:], "/")
 	for i, n := range p.names {
 		if n == name && i < len(segs) {
-			return segs[i], true
+			return unescaper.Replace(segs[i]), true
 		}
 	}
 	return "", false
 }
+
+// unescaper undoes what a canonical path still holds escaped.
+var unescaper = strings.NewReplacer("%25", "%", "%3F", "?", "%23", "#")

@@ -17,12 +17,29 @@ func parseSource(s string) ([]source, error) {
 		if !ok || name == "" || !known(part) {
 			return nil, fmt.Errorf("%q: want one of %s, a dot and a name; alternatives with '|'", s, strings.Join(parts, ", "))
 		}
+		if err := element(part, name); err != nil {
+			return nil, fmt.Errorf("%q: %w", s, err)
+		}
 		if part == "header" {
 			name = strings.ToLower(name)
 		}
 		out = append(out, source{part, name})
 	}
 	return out, nil
+}
+
+// element checks a name such as "to[x]", which asks for what stands in an array of legacy's.
+func element(part, name string) error {
+	base, rest, _ := strings.Cut(name, "[")
+	if rest == "" && !strings.ContainsAny(name, "[]") || part == "header" || part == "path" || part == "json" {
+		return nil
+	}
+	for key := range strings.SplitSeq(strings.TrimSuffix(rest, "]"), "][") {
+		if base == "" || key == "" || !strings.HasSuffix(rest, "]") || strings.ContainsAny(key, "[]") {
+			return fmt.Errorf("want an element of an array as %s.name[key], or %s.name[key][key]", part, part)
+		}
+	}
+	return nil
 }
 
 func known(part string) bool {

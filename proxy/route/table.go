@@ -21,6 +21,8 @@ type Head interface {
 type Table struct {
 	params Params
 	canon  Canonicalizer
+	plain  Plainer  // canon, if it is one
+	both   Resolver // likewise
 	routes []*compiled
 	exact  map[string][]*compiled // by literal path: every route that matches it, in order
 	open   []*compiled            // routes with a pattern, in order, for all other paths
@@ -38,6 +40,8 @@ type compiled struct {
 // Compile checks all routes and reports every error at once, each with the route's name.
 func Compile(routes []Route, p Params, c Canonicalizer) (*Table, error) {
 	t := &Table{params: p, canon: c, exact: map[string][]*compiled{}}
+	t.plain, _ = c.(Plainer)
+	t.both, _ = c.(Resolver)
 	routes = slices.Clone(routes)
 	slices.SortStableFunc(routes, func(a, b Route) int { return rank(a) - rank(b) })
 	var errs []error
@@ -103,7 +107,7 @@ func (t *Table) index() {
 			continue
 		}
 		for _, o := range t.routes {
-			if o.path.match(p) {
+			if o.path.match([]byte(p)) {
 				t.exact[p] = append(t.exact[p], o)
 			}
 		}
@@ -116,11 +120,13 @@ func (t *Table) Empty() bool { return t == nil || len(t.routes) == 0 }
 // Decision is the outcome of matching one request. It is reused: Match overwrites it.
 type Decision struct {
 	Routes []*Route // the plain route alone, or the first of each migration
-	Path   string   // canonical
+	Path   string   // canonical, when there are any
 	// Maybe are migrations one of whose write routes it may be: the body that decides it did not come whole.
 	Maybe []event.Migration
 
 	table *Table
+	path  []byte // Path, before anybody needs it as a string
+	asked []byte // the path that was asked for, nil when it is the same
 	head  Head
 	hits  []*compiled
 	query []byte
@@ -137,15 +143,23 @@ func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, er
 	if t.Empty() {
 		return None, nil
 	}
-	var err error
-	if d.Path, d.query, err = t.canon.Canonical(h.Target()); err != nil {
+	if err := d.resolve(h.Target()); err != nil {
 		return None, err
 	}
-	candidates, literal := t.exact[d.Path]
-	if !literal {
+	if len(d.path) == 0 || d.path[0] != '/' { // "*"
+		return None, nil
+	}
+	candidates, literal := t.exact[string(d.path)]
+	switch {
+	case d.asked != nil:
+		candidates, literal = t.routes, false
+	case !literal:
 		candidates = t.open
 	}
 	need := d.decide(candidates, literal, body != nil)
+	if len(d.hits) > 0 {
+		d.Path = string(d.path)
+	}
 	switch {
 	case need && body == nil:
 		return NeedBody, nil
@@ -157,10 +171,36 @@ func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, er
 	return None, nil
 }
 
+// resolve finds the canonical path. Most targets are plain and need no memory for it.
+func (d *Decision) resolve(target []byte) error {
+	if d.table.plain != nil {
+		var ok bool
+		if d.path, d.query, ok = d.table.plain.Plain(target); ok {
+			return nil
+		}
+	}
+	if d.table.both == nil {
+		path, query, err := d.table.canon.Canonical(target)
+		d.path, d.query = []byte(path), query
+		return err
+	}
+	path, asked, query, err := d.table.both.Paths(target)
+	d.path, d.query = []byte(path), query
+	if asked != path {
+		d.asked = []byte(asked)
+	}
+	return err
+}
+
+// fits says whether a route's path is the one that runs, or the one that was asked for.
+func (d *Decision) fits(c *compiled) bool {
+	return c.path.match(d.path) || d.asked != nil && c.path.match(d.asked)
+}
+
 // decide walks the candidates and says whether the body could change the outcome.
 func (d *Decision) decide(candidates []*compiled, literal, asked bool) (need bool) {
 	for _, c := range candidates {
-		if d.taken(c) || !literal && !c.path.match(d.Path) || !d.headMatches(c) {
+		if d.taken(c) || !literal && !d.fits(c) || !d.headMatches(c) {
 			continue
 		}
 		if c.needBody && !d.whole && d.carriesBody() {
@@ -259,7 +299,11 @@ func (d *Decision) queryValues() Values {
 
 func (d *Decision) formValues() Values {
 	if d.formV == nil {
-		d.formV = d.table.params.Form(string(d.head.Field("content-type")), d.body)
+		kind, body := string(d.head.Field("content-type")), d.body
+		if string(d.head.Method()) != "POST" {
+			kind, body = "", nil
+		}
+		d.formV = d.table.params.Form(kind, body)
 	}
 	return d.formV
 }
@@ -299,7 +343,10 @@ func (d *Decision) Params(i int) map[string]string {
 func (d *Decision) find(c *compiled, s source) (string, bool) {
 	switch s.part {
 	case "path":
-		return c.path.param(d.Path, s.name)
+		if c.path.match(d.path) {
+			return c.path.param(d.Path, s.name)
+		}
+		return c.path.param(string(d.asked), s.name)
 	case "query":
 		return d.queryValues().Get(s.name)
 	case "form":

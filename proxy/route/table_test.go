@@ -200,11 +200,108 @@ func BenchmarkMatchNone(b *testing.B) {
 		b.Fatal(err)
 	}
 	var d route.Decision
-	var h route.Head = get("/static/app.js?v=1")
+	var h route.Head = &target{[]byte("GET"), []byte("/static/app.js?v=1")}
 	b.ReportAllocs()
 	for b.Loop() {
 		if v, _ := tab.Match(&d, h, nil, false); v != route.None {
 			b.Fatal(v)
 		}
+	}
+}
+
+func BenchmarkMatchOpen(b *testing.B) {
+	tab, err := route.Compile([]route.Route{{Name: "alliances", Kind: route.Plain, Match: route.Match{Path: "/alliances/**"}}, {Name: "unit", Kind: route.Plain, Match: route.Match{Path: "/match/{match}/unit"}}}, php.Params{}, php.Nginx{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d route.Decision
+	var h route.Head = &target{[]byte("GET"), []byte("/static/app.js?v=1")}
+	b.ReportAllocs()
+	for b.Loop() {
+		if v, _ := tab.Match(&d, h, nil, false); v != route.None {
+			b.Fatal(v)
+		}
+	}
+}
+
+// target is a head that costs nothing.
+type target struct{ method, target []byte }
+
+func (t *target) Method() []byte      { return t.method }
+func (t *target) Target() []byte      { return t.target }
+func (t *target) Field(string) []byte { return nil }
+
+func TestPlainTargetsNeedNoMemory(t *testing.T) {
+	tab := table(t, move("units"), route.Route{Name: "alliances", Kind: route.Plain, Match: route.Match{Path: "/alliances/**"}})
+	var d route.Decision
+	h := &target{[]byte("GET"), []byte("/static/app.js?v=1")}
+	if n := testing.AllocsPerRun(100, func() { _, _ = tab.Match(&d, h, nil, false) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestFormsArePosted(t *testing.T) {
+	tab := table(t, route.Route{Name: "save", Kind: route.Write, Migration: "m", Match: route.Match{Path: "/save.php", Form: map[string]string{"do": "save"}}})
+	var d route.Decision
+	h, body := post("/save.php", form, "do=save")
+	if v, _ := tab.Match(&d, h, body, true); v != route.Matched {
+		t.Fatal(v)
+	}
+	for _, method := range []string{"PUT", "GET", "post"} {
+		h.method = method
+		if v, _ := tab.Match(&d, h, body, true); v != route.None {
+			t.Errorf("%s fills no form in PHP: %v", method, v)
+		}
+	}
+}
+
+func TestElementsOfArrays(t *testing.T) {
+	r := route.Route{Name: "order", Kind: route.Write, Migration: "m", Match: route.Match{Path: "/x.php"}, Params: map[string]string{"x": "form.to[x]|query.to[x]", "to": "form.to|query.to"}}
+	tab := table(t, r)
+	var d route.Decision
+	h, body := post("/x.php?to=7", form, "to=1&to[x]=2&to[y]=3")
+	if v, _ := tab.Match(&d, h, body, true); v != route.Matched {
+		t.Fatal(v)
+	}
+	if diff := cmp.Diff(map[string]string{"x": "2", "to": "7"}, d.Params(0)); diff != "" {
+		t.Fatal("an array is not there as a scalar:", diff)
+	}
+	for _, bad := range []string{"form.to[", "form.to[]", "form.[x]", "form.to[x", "form.to]", "form.to[x]y", "form.to[x][]", "query.to[[x]]"} {
+		r.Params = map[string]string{"x": bad}
+		if err := r.Validate(); err == nil {
+			t.Errorf("%s: no error", bad)
+		}
+	}
+}
+
+// A path is decoded once, and stays what it is: nothing of it can pass for another.
+func TestDoubleEncoding(t *testing.T) {
+	tab := table(t, route.Route{Name: "u", Kind: route.Read, Migration: "m", Match: route.Match{Path: "/match/{match}/unit"}, Params: map[string]string{"match": "path.match"}},
+		route.Route{Name: "all", Kind: route.Read, Migration: "n", Match: route.Match{Path: "/**"}})
+	var d route.Decision
+	for in, want := range map[string]string{"/match/7/unit": "7", "/match/%37/unit": "7", "/match/%2537/unit": "%37", "/match/a%3fb/unit": "a?b", "/match/100%25/unit": "100%"} {
+		if v, err := tab.Match(&d, get(in), nil, false); v != route.Matched || len(d.Routes) != 2 || d.Params(0)["match"] != want {
+			t.Errorf("%s: %v, %v, %v", in, v, err, d.Params(0))
+		}
+	}
+	if v, err := tab.Match(&d, head{"OPTIONS", "*", nil}, nil, false); v != route.None || err != nil {
+		t.Error("OPTIONS * is about no path:", v, err)
+	}
+}
+
+func TestScriptAndAddress(t *testing.T) {
+	tab := table(t, route.Route{Name: "front", Kind: route.Read, Migration: "m", Match: route.Match{Path: "/index.php"}},
+		route.Route{Name: "root", Kind: route.Read, Migration: "n", Match: route.Match{Path: "/"}},
+		route.Route{Name: "unit", Kind: route.Read, Migration: "o", Match: route.Match{Path: "/index.php/unit/{unit}"}, Params: map[string]string{"unit": "path.unit"}},
+		route.Route{Name: "new", Kind: route.Plain, Match: route.Match{Path: "/dir/"}})
+	var d route.Decision
+	for in, want := range map[string]string{"/": "front,root", "/index.php": "front", "//?a=b": "front,root", "/index.php/unit/7": "front,unit", "/%2e/index.php//unit/7": "front,unit", "/dir/": "new", "/dir/index.php": "", "/unit/7": ""} {
+		_, err := tab.Match(&d, get(in), nil, false)
+		if got := strings.Join(names(&d), ","); got != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", in, got, err, want)
+		}
+	}
+	if _, _ = tab.Match(&d, get("/index.php/unit/7"), nil, false); d.Path != "/index.php" || d.Params(1)["unit"] != "7" {
+		t.Errorf("%q %v", d.Path, d.Params(1))
 	}
 }

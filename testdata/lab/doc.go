@@ -1,5 +1,5 @@
 // Package lab runs real servers for tests and for the demo on real parts:
-// MariaDB, PostgreSQL, Kafka, Redis, php-fpm, nginx and PHP's own web server.
+// MariaDB, PostgreSQL, Kafka, Redis, php-fpm, nginx, Apache and PHP's own web server.
 //
 // It promises that each server has its own free ports outside the range from
 // which the system picks client ports, its own directory, and settings fit for
@@ -16,7 +16,7 @@
 //     named it in the environment. Each test takes its own database, topics
 //     or key prefix (Database, Prefix).
 //   - NewMariaDB(t), NewPostgres(t), NewKafka(t), NewRedis(t), PHPFPM(t), Nginx(t),
-//     PHPServer(t): a server of the test's own, which it may Crash, Pause and Start
+//     Apache(t), PHPServer(t): a server of the test's own, which it may Crash, Pause and Start
 //     again on the same data and address.
 //   - StartMariaDB(ctx, Options) and so on: without a test.
 //

@@ -86,16 +86,17 @@ type PHPBuiltinServer struct {
 }
 
 // PHPServer is a server of the test's own: as many requests at a time as there
-// are workers, and env on top of this program's environment.
-func PHPServer(t testing.TB, root string, workers int, env map[string]string) *PHPBuiltinServer {
+// are workers, and env on top of this program's environment. A router is the file
+// of a script that is asked first.
+func PHPServer(t testing.TB, root string, workers int, env map[string]string, router ...string) *PHPBuiltinServer {
 	t.Helper()
 	return private(t, func(ctx context.Context, opts Options) (*PHPBuiltinServer, error) {
-		return StartPHPServer(ctx, opts, root, workers, env)
+		return StartPHPServer(ctx, opts, root, workers, env, router...)
 	})
 }
 
 // StartPHPServer starts a server; Stop ends it. Sessions are kept in its directory.
-func StartPHPServer(ctx context.Context, opts Options, root string, workers int, env map[string]string) (*PHPBuiltinServer, error) {
+func StartPHPServer(ctx context.Context, opts Options, root string, workers int, env map[string]string, router ...string) (*PHPBuiltinServer, error) {
 	php, err := find("PHP", "php")
 	if err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func StartPHPServer(ctx context.Context, opts Options, root string, workers int,
 		}
 		s := &PHPBuiltinServer{Process: p, Addr: loopback(port), URL: "http://" + loopback(port)}
 		p.command = func() *exec.Cmd {
-			cmd := exec.Command(php, "-d", "session.save_path="+p.dir, "-S", s.Addr, "-t", root)
+			cmd := exec.Command(php, append([]string{"-d", "session.save_path=" + p.dir, "-S", s.Addr, "-t", root}, router...)...)
 			cmd.Env = append(environ(env), "PHP_CLI_SERVER_WORKERS="+strconv.Itoa(defaultWorkers(workers)))
 			return cmd
 		}

@@ -80,6 +80,29 @@ func TestNginxAndPHPFPMServeScriptsAndFiles(t *testing.T) {
 	}
 }
 
+func TestApacheAndPHPFPMServeScriptsAndFiles(t *testing.T) {
+	root := documentRoot(t)
+	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2, Env: map[string]string{"LAB_WORD": "hello"}})
+	s := lab.Apache(t, lab.ApachePHPConf(fpm.Socket, root))
+	for path, want := range map[string]string{
+		"/index.php?q=7":         "hello - mysqli 7",
+		"/?q=8":                  "hello - mysqli 8",
+		"/index.php/extra/x?q=9": "hello /extra/x mysqli 9",
+		"/a.css":                 "css",
+	} {
+		if status, body, _ := get(t, s.URL+path); status != 200 || body != want {
+			t.Errorf("%s: %d %q, want 200 %q", path, status, body, want)
+		}
+	}
+	group := s.Pid()
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if n := groupSize(t, group); n != 0 {
+		t.Errorf("%d processes are left after the stop", n)
+	}
+}
+
 func TestPHPServerHasWorkersAndEndsThemAll(t *testing.T) {
 	s := lab.PHPServer(t, documentRoot(t), 3, map[string]string{"LAB_WORD": "hi"})
 	if status, body, _ := get(t, s.URL+"/index.php?q=1"); status != 200 || !strings.HasPrefix(body, "hi") {
