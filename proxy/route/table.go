@@ -57,13 +57,37 @@ func Compile(routes []Route, p Params, c Canonicalizer) (*Table, error) {
 			errs = append(errs, fmt.Errorf("route %s: the name is taken by an earlier one", r.Name))
 		}
 		seen[id] = true
-		t.routes = append(t.routes, compile(r))
+		compiled := compile(r)
+		if err := t.reachable(compiled); err != nil {
+			errs = append(errs, fmt.Errorf("route %s: match.path: %w", r.Name, err))
+		}
+		t.routes = append(t.routes, compiled)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	t.index()
 	return t, nil
+}
+
+// reachable refuses a literal path that no request is resolved to.
+func (t *Table) reachable(c *compiled) error {
+	if !c.path.literal {
+		return nil
+	}
+	p := c.Match.Path
+	path, _, err := t.canon.Canonical([]byte(p))
+	asked := path
+	if t.both != nil && err == nil {
+		_, asked, _, err = t.both.Paths([]byte(p))
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("no request has the path %q: %w", p, err)
+	case path != p && asked != p:
+		return fmt.Errorf("no request has the path %q: it is resolved to %q", p, asked)
+	}
+	return nil
 }
 
 // rank puts plain routes first: what lives in a new service alone has no legacy side.

@@ -188,6 +188,16 @@ func TestCompileReportsEveryError(t *testing.T) {
 	}
 }
 
+func TestPathsThatNoRequestHas(t *testing.T) {
+	for _, bad := range []string{"//a", "/a/./b", "/a/../b", "/a%20b", "/a%3fb", "/a%", "/a?b=c", "/a#b"} {
+		_, err := route.Compile([]route.Route{{Name: "r", Kind: route.Read, Migration: "m", Match: route.Match{Path: bad}}}, php.Params{}, php.Nginx{})
+		if err == nil || !strings.Contains(err.Error(), "route r: match.path: no request has the path") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	table(t, route.Route{Name: "r", Kind: route.Read, Migration: "m", Match: route.Match{Path: "/a b%25%3F.php/é/"}})
+}
+
 func BenchmarkMatchNone(b *testing.B) {
 	rs := make([]route.Route, 0, 100)
 	for i := range 100 {

@@ -166,9 +166,7 @@ func (f *File) checkUpstreams(d *decoder) {
 			}
 		}
 		f.checkBalance(d, path, n, u)
-		if u.Resolve != "nginx" {
-			d.failPath(path+".resolve", "", "%q: this version knows nginx", u.Resolve)
-		}
+		f.checkResolve(d, path, u)
 		if u.MaxConnections < 1 {
 			d.failPath(path+".max_connections", "", "%d: want 1 or more", u.MaxConnections)
 		}
@@ -193,6 +191,47 @@ func (f *File) checkBalance(d *decoder, path, name string, u Upstream) {
 	if err := u.Balance(name).Validate(); err != nil {
 		d.failBelow(path, err)
 	}
+}
+
+var resolves = []string{"nginx", "apache", "php-server", "none"}
+
+func (f *File) checkResolve(d *decoder, path string, u Upstream) {
+	if !slices.Contains(resolves, u.Resolve) {
+		d.failPath(path+".resolve", suggest(u.Resolve, resolves), "%q: want nginx, apache, php-server or none", u.Resolve)
+		return
+	}
+	if u.Resolve != "php-server" {
+		for _, g := range []struct{ field, value string }{{".root", u.Root}, {".router", u.Router}} {
+			if g.value != "" {
+				d.failPath(path+g.field, "resolve: php-server", "%q: only php-server looks at files; %s does not", g.value, u.Resolve)
+			}
+		}
+		return
+	}
+	if u.Root == "" {
+		d.failPath(path+".root", "root: ./public, as in php -S … -t ./public", "none given: what a path runs behind php-server depends on the files below its document root")
+		return
+	}
+	if _, err := f.canonicalizer(u); err != nil {
+		d.failPath(path, "", "%v", err)
+	}
+}
+
+// Canonicalizer resolves paths as legacy does.
+func (f *File) Canonicalizer() (route.Canonicalizer, error) {
+	return f.canonicalizer(f.Upstreams["legacy"])
+}
+
+func (f *File) canonicalizer(u Upstream) (route.Canonicalizer, error) {
+	switch u.Resolve {
+	case "apache":
+		return php.Apache{}, nil
+	case "php-server":
+		return php.NewServer(f.Path(u.Root), u.Router)
+	case "none":
+		return php.None{}, nil
+	}
+	return php.Nginx{}, nil
 }
 
 // ParseAddress reads http://host:port or unix:/path into what a dialer takes.
@@ -226,6 +265,9 @@ func (f *File) checkMigration(d *decoder, path string, name event.Migration, m M
 		d.failPath(path, "", "a migration's name is 1 to 32 of a-z, 0-9 and '_': it names topics and schemas")
 	}
 	f.checkTarget(d, path+".legacy", m.Legacy)
+	if a, b := f.Upstreams[m.Legacy], f.Upstreams["legacy"]; a.Resolve != b.Resolve || a.Root != b.Root || a.Router != b.Router {
+		d.failPath(path+".legacy", "", "upstream %s resolves paths otherwise than upstream legacy: one request has one path", m.Legacy)
+	}
 	if m.Candidate != "" {
 		f.checkTarget(d, path+".candidate", m.Candidate)
 	}
@@ -406,8 +448,9 @@ func (f *File) checkRoutes(d *decoder) {
 			d.failBelow(paths[i], err)
 		})
 	}
-	if ok {
-		if _, err := route.Compile(f.RouteList(), php.Params{}, php.Nginx{}); err != nil {
+	canon, err := f.Canonicalizer()
+	if ok && err == nil {
+		if _, err := route.Compile(f.RouteList(), php.Params{}, canon); err != nil {
 			each(err, func(err error) { d.failPath("", "", "%v", err) })
 		}
 	}

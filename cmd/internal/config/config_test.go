@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -57,7 +58,7 @@ kafka: { partitions: x }
 		`banyan.yaml:4:29: proxy.limits.body: "many": want a size such as 64KiB, 1MiB or 20GiB`,
 		`banyan.yaml:4:51: proxy.limits.header_timeout: "5": want a duration with its unit, such as 250ms, 30s or 14d`,
 		`banyan.yaml:6:44: upstreams.legacy.http: given twice; first at line 6`,
-		`banyan.yaml:7:10: upstreams.units: want a mapping with http, timeout, max_connections, max_requests, sticky, queue, eject, health, breaker, slow_start, max_execution, resolve, not a list`,
+		`banyan.yaml:7:10: upstreams.units: want a mapping with http, timeout, max_connections, max_requests, sticky, queue, eject, health, breaker, slow_start, max_execution, resolve, root, router, not a list`,
 		`banyan.yaml:8:22: kafka.partitions: "x": want a whole number`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -148,6 +149,41 @@ upstreams:
 		}
 	}
 }
+
+func TestResolve(t *testing.T) {
+	root := t.TempDir()
+	for upstream, want := range map[string]string{
+		`http: "http://h"`:                                                                        "php.Nginx",
+		`http: "http://h", resolve: nginx`:                                                        "php.Nginx",
+		`http: "http://h", resolve: apache`:                                                       "php.Apache",
+		`http: "http://h", resolve: none`:                                                         "php.None",
+		`http: "http://h", resolve: php-server, root: "` + root + `"`:                             "*php.Server",
+		`http: "http://h", resolve: php-server, root: "` + root + `", router: /index.php`:         "*php.Server",
+		`http: "http://h", resolve: apach`:                                                        `2:42: upstreams.legacy.resolve: "apach": want nginx, apache, php-server or none (did you mean apache?)`,
+		`http: "http://h", resolve: php-server`:                                                   `upstreams.legacy.root: none given: what a path runs behind php-server depends on the files below its document root (root: ./public`,
+		`http: "http://h", resolve: php-server, root: "` + root + `/none"`:                        `upstreams.legacy: document root: stat `,
+		`http: "http://h", resolve: php-server, root: "` + root + `", router: router.php`:         `upstreams.legacy: router "router.php": want the path of the script`,
+		`http: "http://h", root: "` + root + `"`:                                                  `upstreams.legacy.root: "` + root + `": only php-server looks at files; nginx does not (resolve: php-server)`,
+		`http: "http://h", resolve: none, router: /index.php`:                                     `upstreams.legacy.router: "/index.php": only php-server looks at files; none does not`,
+		`http: "http://h" }, other: { http: "http://h", resolve: apache } }` + "\n" + otherLegacy: `migrations.m.legacy: upstream other resolves paths otherwise than upstream legacy`,
+	} {
+		if !strings.Contains(upstream, "\n") {
+			upstream += " } }\n"
+		}
+		f, err := Parse("banyan.yaml", []byte("version: 1\nupstreams: { legacy: { "+upstream), env)
+		if err != nil {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v; want %s", upstream, err, want)
+			}
+			continue
+		}
+		if c, err := f.Canonicalizer(); err != nil || fmt.Sprintf("%T", c) != want {
+			t.Errorf("%s: %T, %v; want %s", upstream, c, err, want)
+		}
+	}
+}
+
+const otherLegacy = "kafka: { brokers: [\"h:9092\"] }\nmigrations: { m: { legacy: other, order_by: \"x/{x}\" } }\n"
 
 func TestSecretsComeFromEnvironmentAndFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "dsn")

@@ -89,7 +89,11 @@ type Upstream struct {
 	Breaker      *balance.Breaker `yaml:"breaker"`
 	SlowStart    time.Duration    `yaml:"slow_start"`    // how long an instance that comes back gets fewer new sessions; default 10s where there are several
 	MaxExecution time.Duration    `yaml:"max_execution"` // how long legacy may run on after a cut; default 30s
-	Resolve      string           `yaml:"resolve"`       // how its front end resolves paths: nginx (default)
+	// Resolve is how its front end finds the script that a path runs, which decides routes: nginx (default) or apache, each
+	// with php-fpm; php-server, which is php -S; none for a legacy that is not files of PHP. Legacy's alone matters.
+	Resolve string `yaml:"resolve"`
+	Root    string `yaml:"root"`   // php-server: the document root (php -S … -t ROOT), relative to this file; needed, because what a path runs depends on the files
+	Router  string `yaml:"router"` // php-server: the script in which its router script ends, as a path below root such as /index.php; default: it has no router
 }
 
 // Ledger is where findings and evidence are kept.

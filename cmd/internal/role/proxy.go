@@ -190,7 +190,11 @@ func ensureTopics(ctx context.Context, f *config.File) error {
 
 // handler builds the table of routes and what each migration does with them.
 func (p *Proxy) handler() (*migrate.Handler, error) {
-	table, err := route.Compile(p.f.RouteList(), php.Params{}, php.Nginx{})
+	canon, err := p.f.Canonicalizer()
+	if err != nil {
+		return nil, fmt.Errorf("upstreams.legacy: %w", err)
+	}
+	table, err := route.Compile(p.f.RouteList(), php.Params{}, canon)
 	if err != nil {
 		return nil, err
 	}
