@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -476,6 +477,46 @@ func TestBodyTooLargeToClassifyIsAGap(t *testing.T) {
 		t.Fatal("a large body on a path without routes is nobody's gap")
 	}
 }
+
+// An upload of 60 MiB on a path whose routes need the body is read up to the inline limit and streams from there on.
+func TestUploadsStreamInFlatMemory(t *testing.T) {
+	b := newBench(t, dual, func(c *Config) { c.Inline = 1 << 20 })
+	const size = 60 << 20
+	got := int64(0)
+	b.legacy = func(w http.ResponseWriter, r *http.Request) { got, _ = io.Copy(io.Discard, r.Body) }
+	head := "--b\r\nContent-Disposition: form-data; name=\"do\"\r\n\r\nsave\r\n--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n"
+	for _, target := range []string{"/index.php?action=move", "/save.php"} {
+		req, err := http.NewRequest("POST", b.url+target, io.MultiReader(strings.NewReader(head), io.LimitReader(zeros{}, size-int64(len(head)))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = size
+		req.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		<-b.served
+		runtime.ReadMemStats(&after)
+		if resp.StatusCode != 200 || got != size {
+			t.Fatalf("%s: %s, legacy got %d bytes", target, resp.Status, got)
+		}
+		t.Logf("%s: %d KiB allocated", target, (after.TotalAlloc-before.TotalAlloc)>>10)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 { // both ends and the proxy; the inline megabyte grows by doubling
+			t.Errorf("%s: %d bytes were allocated for an upload of %d", target, n, size)
+		}
+	}
+	if c := &b.h.Counters; c.Unclassified.Load() != 1 || c.Writes.Load() != 1 || b.j.Status().OpenGaps != 1 {
+		t.Errorf("%d unclassified, %d writes, %+v: the path alone tells nothing of save, the query all of move", c.Unclassified.Load(), c.Writes.Load(), b.j.Status())
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 func TestPlayerIsLearnedFromLegacyOnly(t *testing.T) {
 	b := newBench(t, shadow)

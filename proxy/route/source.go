@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -51,11 +52,6 @@ func known(part string) bool {
 	return false
 }
 
-func needsBody(ss []source) bool {
-	for _, s := range ss {
-		if s.part == "form" || s.part == "json" {
-			return true
-		}
-	}
-	return false
-}
+func (s source) inBody() bool { return s.part == "form" || s.part == "json" }
+
+func needsBody(ss []source) bool { return slices.ContainsFunc(ss, source.inBody) }

@@ -324,7 +324,7 @@ func (d *Decision) queryValues() Values {
 func (d *Decision) formValues() Values {
 	if d.formV == nil {
 		kind, body := string(d.head.Field("content-type")), d.body
-		if string(d.head.Method()) != "POST" {
+		if string(d.head.Method()) != "POST" || !d.whole { // the last of two equal names wins: it may be still to come
 			kind, body = "", nil
 		}
 		d.formV = d.table.params.Form(kind, body)
@@ -334,7 +334,11 @@ func (d *Decision) formValues() Values {
 
 func (d *Decision) jsonValues() Values {
 	if d.jsonV == nil {
-		d.jsonV = d.table.params.JSON(d.body)
+		body := d.body
+		if !d.whole {
+			body = nil
+		}
+		d.jsonV = d.table.params.JSON(body)
 	}
 	return d.jsonV
 }
@@ -349,12 +353,16 @@ func (d *Decision) cookieValues() Values {
 // Cookie is the value of a cookie, as legacy reads it.
 func (d *Decision) Cookie(name string) (string, bool) { return d.cookieValues().Get(name) }
 
-// Params are the declared parameters of the i-th route that are there, by name.
+// Params are the declared parameters of the i-th route that are there, by name. Of a body that did not come whole nothing
+// is there, and no alternative that stands behind it.
 func (d *Decision) Params(i int) map[string]string {
 	c := d.hits[i]
 	out := make(map[string]string, len(c.sources))
 	for name, alternatives := range c.sources {
 		for _, s := range alternatives {
+			if s.inBody() && !d.whole && d.carriesBody() {
+				break // it may be there: what comes after it would be a guess
+			}
 			if v, ok := d.find(c, s); ok {
 				out[name] = v
 				break

@@ -140,9 +140,18 @@ func TestBodyTooLarge(t *testing.T) {
 	if v, _ := tab.Match(&d, h, body, false); v != route.Unclassified || len(d.Maybe) != 1 || d.Maybe[0] != "notes" {
 		t.Fatal("which button was pressed cannot be known:", v, d.Maybe)
 	}
-	h, body = post("/index.php?page=unit&action=move&match=7", form, "x=y")
-	if v, _ := tab.Match(&d, h, body, false); v != route.Matched || d.Params(0)["match"] != "7" {
-		t.Fatal("the head decides it; the parameters in the query are there:", v)
+	turn := move("economy")
+	turn.Params = map[string]string{"match": "query.match", "unit": "query.unit|form.unit", "order": "query.order|form.order|query.x"}
+	tab = table(t, move("units"), turn)
+	h, body = post("/index.php?page=unit&action=move&match=7&unit=1&x=2", form, "match=9&order=3")
+	if v, _ := tab.Match(&d, h, body, false); v != route.Matched || len(d.Routes) != 2 {
+		t.Fatal("the head decides it:", v)
+	}
+	if diff := cmp.Diff(map[string]string{}, d.Params(0)); diff != "" {
+		t.Fatal("another match may stand in the rest of the body:", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"match": "7", "unit": "1"}, d.Params(1)); diff != "" {
+		t.Fatal("the parameters in the query are there:", diff)
 	}
 }
 
