@@ -41,7 +41,7 @@ type span struct{ from, to int32 }
 func (m *members) Get(name string) (string, bool) {
 	for i := len(m.list) - 1; i >= 0; i-- {
 		l := &m.list[i]
-		if n := m.text[l.name.from:l.name.to]; !l.escaped && string(n) == name || l.escaped && unquoteJSON(n) == name {
+		if n := m.text[l.name.from:l.name.to]; !l.escaped && string(n) == name || l.escaped && reads(n, name) {
 			return scalar(m.text[l.value.from:l.value.to])
 		}
 	}
@@ -337,26 +337,43 @@ func unquoteJSON(b []byte) string {
 		return string(b)
 	}
 	out := make([]byte, 0, len(b))
-	for i := 0; i < len(b); i++ {
-		if b[i] != '\\' {
-			out = append(out, b[i])
-			continue
-		}
-		n := escape(b[i:])
-		switch n {
-		case 2:
-			out = append(out, plainEscapes[b[i+1]])
-		case 6:
-			u, _ := unit(b[i:])
-			out = utf8.AppendRune(out, u)
-		default:
-			high, _ := unit(b[i:])
-			low, _ := unit(b[i+6:])
-			out = utf8.AppendRune(out, 0x10000+(high-0xD800)<<10+(low-0xDC00))
-		}
-		i += n - 1
+	for len(b) > 0 {
+		var n int
+		out, n = appendChar(out, b)
+		b = b[n:]
 	}
 	return string(out)
+}
+
+// reads says whether the inside of a string reads as text. It stops at the first byte that does not.
+func reads(b []byte, text string) bool {
+	var char [utf8.UTFMax]byte
+	for len(b) > 0 {
+		c, n := appendChar(char[:0], b)
+		if !strings.HasPrefix(text, string(c)) {
+			return false
+		}
+		b, text = b[n:], text[len(c):]
+	}
+	return text == ""
+}
+
+// appendChar appends what the first byte, or the escape that it begins, stands for, and tells its length.
+func appendChar(dst, b []byte) ([]byte, int) {
+	if b[0] != '\\' {
+		return append(dst, b[0]), 1
+	}
+	n := escape(b)
+	switch n {
+	case 2:
+		return append(dst, plainEscapes[b[1]]), n
+	case 6:
+		u, _ := unit(b)
+		return utf8.AppendRune(dst, u), n
+	}
+	high, _ := unit(b)
+	low, _ := unit(b[6:])
+	return utf8.AppendRune(dst, 0x10000+(high-0xD800)<<10+(low-0xDC00)), n
 }
 
 var plainEscapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"banyan/proxy/route"
@@ -14,8 +15,8 @@ import (
 // index.php.
 type Nginx struct{}
 
-// Apache resolves a target as Apache does that hands files named *.php to php-fpm (mod_proxy_fcgi), with AcceptPathInfo,
-// MergeSlashes and `DirectoryIndex index.php`. With its defaults it answers "%2f" with 404 and "%3f" before a script
+// Apache resolves a target as Apache does that hands files named *.php, *.phar and *.phtml to php-fpm (mod_proxy_fcgi),
+// with AcceptPathInfo, MergeSlashes and `DirectoryIndex index.php`. With its defaults it answers "%2f" with 404 and "%3f" before a script
 // with 403; with other settings they mean something else: such a target is refused.
 type Apache struct{}
 
@@ -152,8 +153,8 @@ func plain(target []byte) (path, query []byte, ok bool) {
 	}
 	before := byte(0)
 	for _, c := range path {
-		if !ordinary[c] || before == '/' && (c == '/' || c == '.') || c == '/' && before == 'p' {
-			return nil, nil, false // "p/" may be the end of ".php/"
+		if !ordinary[c] || before == '/' && (c == '/' || c == '.') || c == '/' && (before == 'p' || before == 'r' || before == 'l') {
+			return nil, nil, false // "p/" may be the end of ".php/", and so on
 		}
 		before = c
 	}
@@ -260,31 +261,40 @@ func clean(path []byte, r rules) (string, error) {
 	}
 }
 
-// cutScript finds the script by its name: up to the first ".php/", or a directory's index.
+// scriptEnds are the ends of the names of files that php-fpm is let run. nginx asks it for *.php alone, but php-fpm looks
+// for the script up the path: "/a.phar/x.php" runs a.phar.
+var scriptEnds = []string{".php", ".phar", ".phtml"}
+
+// cutScript finds the script by its name: up to the first segment that looks like one, or a directory's index.
 func cutScript(path string) Target {
-	for from := 0; ; {
-		i := strings.Index(path[from:], ".php/")
+	for from := 1; ; {
+		i := strings.IndexByte(path[from:], '/')
 		if i < 0 {
 			break
 		}
-		from += i + 4
-		if path[from-5] != '/' {
-			return Target{Path: path[:from], Script: path[:from], PathInfo: path[from:]}
+		if isScript(path[from : from+i]) {
+			return Target{Path: path[:from+i], Script: path[:from+i], PathInfo: path[from+i:]}
 		}
+		from += i + 1
 	}
 	if strings.HasSuffix(path, "/") {
 		path += "index.php"
 	}
-	if !strings.HasSuffix(path, ".php") {
+	if !isScript(path[strings.LastIndexByte(path, '/')+1:]) {
 		return Target{Path: path}
 	}
 	return Target{Path: path, Script: path}
 }
 
+// isScript says whether a name is a script's; an end alone is none.
+func isScript(name string) bool {
+	return slices.ContainsFunc(scriptEnds, func(end string) bool { return len(name) > len(end) && strings.HasSuffix(name, end) })
+}
+
 var pathEscaper = strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23")
 
 func escapePath(s string) string {
-	if strings.IndexAny(s, "%?#") < 0 {
+	if !strings.ContainsAny(s, "%?#") {
 		return s
 	}
 	return pathEscaper.Replace(s)

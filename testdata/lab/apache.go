@@ -39,7 +39,7 @@ DirectoryIndex index.php index.html
   AllowOverride None
   Require all granted
 </Directory>
-<FilesMatch "\.php$">
+<FilesMatch ".+\.ph(?:ar|p|tml)$">
   SetHandler "proxy:unix:%s|fcgi://localhost"
 </FilesMatch>
 `, root, root, socket)

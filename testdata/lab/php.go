@@ -20,6 +20,8 @@ type PHPFPMConfig struct {
 	Workers int               // how many requests at a time; 0 means 4
 	Env     map[string]string // seen by the scripts' getenv, besides this program's own environment
 	Ini     map[string]string // php.ini settings
+	// Extensions of the files that it takes for scripts; "" leaves php-fpm's default, ".php .phar".
+	Extensions string
 }
 
 // PHPFPMServer is a php-fpm with one pool on a unix socket.
@@ -61,6 +63,9 @@ func StartPHPFPM(ctx context.Context, opts Options, cfg PHPFPMConfig) (*PHPFPMSe
 	if os.Getuid() == 0 {
 		lines = append(lines, "user = root", "group = root")
 		args = append(args, "--allow-to-run-as-root")
+	}
+	if cfg.Extensions != "" {
+		lines = append(lines, "security.limit_extensions = "+cfg.Extensions)
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Ini)) {
 		lines = append(lines, "php_value["+name+"] = "+cfg.Ini[name])
