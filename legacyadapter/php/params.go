@@ -203,14 +203,16 @@ func (v *vars) add(name, value string) {
 	if i := strings.IndexByte(name, '['); i >= 0 {
 		base, rest = name[:i], name[i:]
 	}
-	base = underscores(base)
-	if base == "" || forged(base, name) {
+	if base = underscores(base); base == "" {
 		return
 	}
 	if rest != "" {
 		if _, _, _, ok := index(rest); !ok {
 			base, rest = base+underscores(rest), ""
 		}
+	}
+	if forged(base, name) {
+		return
 	}
 	v.list = append(v.list, variable{name, base, rest, value})
 }

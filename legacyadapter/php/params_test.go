@@ -70,7 +70,7 @@ var queries = []string{
 	"a=1&a[]=2", "a=1&a[k]=2&a=3", "a[]=1&a=2&a[]=3", "a[k]=1&a[k][l]=2", "a[k][l]=1&a[k]=2", "a[b[c=1", "a[b][c=1", "a[][c=1", "a[b][c", "a[[b]=1", "a[[b]]=1",
 	"a[ ]=1", "a[%09]=1&a[ ]=2", "a[ ", "a[", "a[[", "a[ ]b]=1", "a[-5]=1&a[]=2", "a[9223372036854775806]=1&a[]=2&a[]=3&a[]=4", "a[9223372036854775807]=1&a[]=2",
 	"a[9223372036854775808]=1&a[]=2", "a[-0]=1&a[]=2", "a[0]=1&a[0]=2", "a[007]=1", "a[+1]=1&a[]=2", "a[1 ]=1&a[]=2", "a[%00]=1", "a[b%00]=1", "%00a=1", "a%00[b]=1",
-	"__Host-a=1", "..Host-a=1", "_.Host-a=1", "a[__Host-b]=1", "a[__Host-b][c]=1", "a[b][__Secure-c]=1", "__Host-a[__Host-b]=1", "__Host-a[__Secure-b]=1", " __Host-a=1", "__Secure-b=2", ".%5fSecure-b=2", "__Host[a]=1", "._Host-[a]=1", "1=a", "01=a", "-1=a&-1=b", ".=1", ". .=1", ".[a]=1",
+	"__Host-a=1", "..Host-a=1", "_.Host-a=1", "a[__Host-b]=1", "_[Host-a=1", "__Host-[a=1", "_[Secure-a]=1", "_[_Host-a", "a[__Host-b][c]=1", "a[b][__Secure-c]=1", "__Host-a[__Host-b]=1", "__Host-a[__Secure-b]=1", " __Host-a=1", "__Secure-b=2", ".%5fSecure-b=2", "__Host[a]=1", "._Host-[a]=1", "1=a", "01=a", "-1=a&-1=b", ".=1", ". .=1", ".[a]=1",
 	"a%5bk%5d=1", "a%5Bk=1", "a[k%5d=1", "this=1", "GLOBALS=1", "a=b&A=c", "a\tb=1", "\ta=1", "a=1&a%2=3", "a=1&a%=3", "a=%%41", "%%41=1", "a=%4%31", "?a=1", "a=1#b=2", "é=ü", "a=%c0%af",
 	strings.Repeat("a=1&", 999) + "x=1&y=2", strings.Repeat("=1&", 999) + "x=1&y=2", strings.Repeat("&", 1500) + "x=1", strings.Repeat("a[]=1&", 999) + "x=1&y=2",
 	"a" + strings.Repeat("[b]", 64) + "=1", "a" + strings.Repeat("[b]", 65) + "=1", "a=1&a" + strings.Repeat("[b]", 65) + "=1", "a" + strings.Repeat("[b]", 65) + "=1&a=2",

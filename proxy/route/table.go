@@ -324,7 +324,7 @@ func (d *Decision) queryValues() Values {
 func (d *Decision) formValues() Values {
 	if d.formV == nil {
 		kind, body := string(d.head.Field("content-type")), d.body
-		if string(d.head.Method()) != "POST" || !d.whole { // the last of two equal names wins: it may be still to come
+		if string(d.head.Method()) != "POST" {
 			kind, body = "", nil
 		}
 		d.formV = d.table.params.Form(kind, body)
@@ -334,11 +334,7 @@ func (d *Decision) formValues() Values {
 
 func (d *Decision) jsonValues() Values {
 	if d.jsonV == nil {
-		body := d.body
-		if !d.whole {
-			body = nil
-		}
-		d.jsonV = d.table.params.JSON(body)
+		d.jsonV = d.table.params.JSON(d.body)
 	}
 	return d.jsonV
 }
@@ -361,7 +357,7 @@ func (d *Decision) Params(i int) map[string]string {
 	for name, alternatives := range c.sources {
 		for _, s := range alternatives {
 			if s.inBody() && !d.whole && d.carriesBody() {
-				break // it may be there: what comes after it would be a guess
+				break // it may be still to come, and the last of two equal names wins: all else would be a guess
 			}
 			if v, ok := d.find(c, s); ok {
 				out[name] = v
