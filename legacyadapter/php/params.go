@@ -237,9 +237,13 @@ func underscores(s string) string {
 	return mangler.Replace(s)
 }
 
+// room is for the variables of an ordinary request.
+func room(s string) []variable { return make([]variable, 0, min(strings.Count(s, "&")+1, 16)) }
+
 // Query implements route.Params: $_GET.
 func (Params) Query(raw []byte) route.Values {
-	v, s := &vars{decode: unescape}, string(raw)
+	s := string(raw)
+	v := &vars{list: room(s), decode: unescape}
 	for count := 0; s != "" && count < maxVars; {
 		var pair string
 		if pair, s, _ = strings.Cut(s, "&"); pair == "" {
@@ -254,7 +258,7 @@ func (Params) Query(raw []byte) route.Values {
 
 // post is $_POST of an urlencoded body. Unlike in a query, empty pairs count, and it is one more than max_input_vars.
 func post(s string) *vars {
-	v := &vars{decode: unescape}
+	v := &vars{list: room(s), decode: unescape}
 	for count := 0; s != "" && count <= maxVars; count++ {
 		var pair string
 		pair, s, _ = strings.Cut(s, "&")

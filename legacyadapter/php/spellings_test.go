@@ -273,9 +273,15 @@ func TestSpellingsOnRealServers(t *testing.T) {
 		writeRows(t, rows)
 		return
 	}
-	text := func(rows []row) (all []string) {
+	text := func(rows []row) (all []string) { // which script ran; the status of what ran none is the server's version's
 		for _, r := range rows {
-			all = append(all, r.String())
+			cells := slices.Clone(r.cells)
+			for i, c := range cells {
+				if ran, mark, _ := strings.Cut(c, "!"); ran[0] != '/' {
+					cells[i] = "none!" + mark
+				}
+			}
+			all = append(all, row{r.target, cells}.String())
 		}
 		return all
 	}

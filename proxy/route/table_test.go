@@ -324,3 +324,18 @@ func TestScriptAndAddress(t *testing.T) {
 		t.Errorf("%q %v", d.Path, d.Params(1))
 	}
 }
+
+func BenchmarkMatchQuery(b *testing.B) {
+	tab, err := route.Compile([]route.Route{{Name: "map", Kind: route.Read, Migration: "m", Match: route.Match{Path: "/api.php", Query: map[string]string{"action": "map"}}}}, php.Params{}, php.Nginx{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d route.Decision
+	var h route.Head = &target{[]byte("GET"), []byte("/api.php?match=7&action=map&player=3")}
+	b.ReportAllocs()
+	for b.Loop() {
+		if v, _ := tab.Match(&d, h, nil, false); v != route.Matched {
+			b.Fatal(v)
+		}
+	}
+}
