@@ -129,6 +129,9 @@ func resolve(target []byte, r rules, find func(string) Target) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
+	if r&asciiOnly != 0 && slices.ContainsFunc(query, func(c byte) bool { return c >= 0x80 }) {
+		return Target{}, fmt.Errorf("%w: not ASCII in the query %.60q", ErrTarget, query)
+	}
 	decoded, err := decode(path, r)
 	if err != nil {
 		return Target{}, err

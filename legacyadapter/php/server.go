@@ -42,8 +42,9 @@ func (s *Server) Paths(target []byte) (path, asked string, query []byte, err err
 	return paths(s.Resolve(target))
 }
 
-// Resolve gives all that is known of the target. A bad escape stands for itself, and a path cannot leave the root; but
-// with a router, which takes the path apart by itself, what it may read otherwise than php -S is refused, as by [None].
+// Resolve gives all that is known of the target. A bad escape stands for itself, and a path cannot leave the root; bytes
+// beyond ASCII, at which php -S hangs up, are refused. So is, with a router, which takes the path apart by itself, what it
+// may read otherwise than php -S: all that [None] refuses.
 func (s *Server) Resolve(target []byte) (Target, error) {
 	if string(target) == "*" {
 		return Target{}, fmt.Errorf("%w: php -S takes * for a path", ErrTarget)

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,17 +240,21 @@ func TestSpellingsFindTheirScript(t *testing.T) {
 	}
 }
 
-func TestSpellingsOnRealServers(t *testing.T) {
-	root := site(t)
-	canon := canonicalizers(t, root)
+// startFronts gives the address of each front end of the site.
+func startFronts(t *testing.T, root string) map[string]string {
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2, Extensions: ".php .phar .phtml"})
-	addr := map[string]string{
+	return map[string]string{
 		"nginx":       strings.TrimPrefix(lab.NginxPHP(t, fpm, root), "http://"),
 		"nginx-plain": lab.Nginx(t, fmt.Sprintf(plainConf, root, fpm.Socket)).Addr,
 		"apache":      strings.TrimPrefix(lab.ApachePHP(t, fpm, root), "http://"),
 		"php-server":  lab.PHPServer(t, root, 1, nil).Addr,
 		"php-router":  lab.PHPServer(t, root, 1, nil, filepath.Join(root, "../router.php")).Addr,
 	}
+}
+
+func TestSpellingsOnRealServers(t *testing.T) {
+	root := site(t)
+	canon, addr := canonicalizers(t, root), startFronts(t, root)
 	var rows []row
 	seen := map[string]bool{}
 	for _, target := range spellings() {
@@ -287,6 +293,46 @@ func TestSpellingsOnRealServers(t *testing.T) {
 	}
 	if d := cmp.Diff(text(readRows(t)), text(rows)); d != "" {
 		t.Errorf("the table has -, the servers do +; -rewrite writes it anew, then read the diff\n%s", d)
+	}
+}
+
+// Whatever random spelling runs a script is routed as that script or refused.
+func TestRandomSpellingsOnRealServers(t *testing.T) {
+	randomSpellings(t, 200)
+}
+
+// refusedAnywhere is what some canonicalizer refuses wherever it stands, also where ".." takes it away again.
+var refusedAnywhere = regexp.MustCompile("(?i)%0[0a]|%2f|%3f")
+
+func randomSpellings(t *testing.T, n int) {
+	root := site(t)
+	canon, addr := canonicalizers(t, root), startFronts(t, root)
+	r := rand.New(rand.NewPCG(3, uint64(n)))
+	pieces := []string{"/", "/", "/", ".", "..", "/../", "/./", "//", "x.php", "index.php", "dir", "dir/y.php", "y.php", "deep/er/z.php", "none", "plain", "style.css", ".php", ".phar", "pack.phar", "old.phtml", "dotted.dir", "empty", "html",
+		"%2f", "%2F", "%2e", "%2e%2e", "%252e", "%5c", "\\", "%20", "%0a", "%0d", "%00", "%3f", "%23", "%25", "%", ";a=b", "?", "?a=/x.php", "%c0%af", "%C3%A9", "é", "a%20b.php", "100%25.php", "+", "~", ":", ":80", "%78", "%70hp", "X.PHP", "extra"}
+	ran := 0
+	for range n {
+		target := "/"
+		for range 1 + r.IntN(6) {
+			target += pieces[r.IntN(len(pieces))]
+		}
+		for _, f := range fronts {
+			what, err := askFront(addr[f], target)
+			if err != nil {
+				t.Fatalf("%s: %s: %v", f, show(target), err)
+			}
+			if what[0] == '/' {
+				ran++
+			}
+			switch v := verdict(canon[f], target, what); {
+			case v == "unnoticed", v == "over" && !strings.HasPrefix(f, "nginx"), v == "refused" && f != "php-router" && !refusedAnywhere.MatchString(target):
+				path, _, err := canon[f].Canonical([]byte(target))
+				t.Errorf("%s behind %s: %s ran, we say %q, %v: %s", show(target), f, what, path, err, v)
+			}
+		}
+	}
+	if ran < n/2 {
+		t.Errorf("%d scripts ran for %d targets on %d servers: these spellings say little", ran, n, len(fronts))
 	}
 }
 
