@@ -212,6 +212,15 @@ func TestReadsOfTheSeededGame(t *testing.T) {
 	}
 }
 
+// tablesOnly is a source without documents.
+type tablesOnly struct{ query.Source }
+
+func (s tablesOnly) Model(ctx context.Context) (query.Model, func(), error) {
+	m, release, err := s.Source.Model(ctx)
+	m.Redis = nil
+	return m, release, err
+}
+
 // PostgreSQL answers what Redis has not got or has too late; Redis answers without PostgreSQL.
 func TestEitherStoreAnswers(t *testing.T) {
 	w := newWorld(t, false)
@@ -224,9 +233,9 @@ func TestEitherStoreAnswers(t *testing.T) {
 	}
 	side := func(redis bool, at time.Time) http.Handler {
 		c := query.Config{Partitions: partitions, SQL: os.DirFS(filepath.Join(game.Dir(), "sql")), Now: func() time.Time { return at }, Stale: time.Minute,
-			Log: slog.New(slog.DiscardHandler), Units: w.svc.models[0], Economy: w.svc.models[1]}
+			Log: slog.New(slog.DiscardHandler), Units: w.svc.sources[0], Economy: w.svc.sources[1]}
 		if !redis {
-			c.Units.Redis, c.Economy.Redis = nil, nil
+			c.Units, c.Economy = tablesOnly{c.Units}, tablesOnly{c.Economy}
 		}
 		h, err := query.New(c)
 		w.must(err)

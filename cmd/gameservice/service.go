@@ -19,7 +19,7 @@ import (
 type service struct {
 	commands *command.Handler
 	reads    *query.Handler
-	models   []query.Model
+	sources  []*source
 	closers  []func()
 }
 
@@ -30,11 +30,11 @@ func open(ctx context.Context, c settings, log *slog.Logger) (_ *service, err er
 			s.close()
 		}
 	}()
-	units, err := s.model(ctx, c, "units", c.unitsGen)
+	units, err := s.source(ctx, c, "units", c.unitsGen, log)
 	if err != nil {
 		return nil, err
 	}
-	economy, err := s.model(ctx, c, "economy", c.economyGen)
+	economy, err := s.source(ctx, c, "economy", c.economyGen, log)
 	if err != nil {
 		return nil, err
 	}
@@ -42,37 +42,44 @@ func open(ctx context.Context, c settings, log *slog.Logger) (_ *service, err er
 	if err != nil {
 		return nil, err
 	}
-	topic := c.kafka.Topics().Events("economy", c.economyGen)
 	producer, err := c.kafka.Producer("gameservice")
 	if err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, producer.Close)
-	b, err := book.Open(ctx, book.Config{Kafka: c.kafka, Topic: topic, Loader: book.ReadModel{Postgres: economy.Postgres}, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, b.Close)
-	s.commands = &command.Handler{Kafka: c.kafka, Topic: topic, Producer: producer, Book: b, Bug: c.bug, Log: log}
+	books := book.NewLibrary(generations, func(ctx context.Context, generation int) (*book.Book, func(), error) {
+		return openBook(ctx, c, generation, log)
+	})
+	s.closers = append(s.closers, books.Close)
+	s.commands = &command.Handler{Kafka: c.kafka, Producer: producer, Books: books, Bug: c.bug, Log: log}
 	return s, nil
 }
 
-func (s *service) model(ctx context.Context, c settings, m event.Migration, generation int) (query.Model, error) {
-	pg, err := readmodel.OpenPostgres(ctx, readmodel.PostgresConfig{URL: c.readDSN, Schema: readmodel.Schema(m, generation), Conns: 16})
+// generations are kept at most: the current one, the one before or the one that is built, and one to spare.
+const generations = 3
+
+// openBook keeps what happened in one generation of the economy's events.
+func openBook(ctx context.Context, c settings, generation int, log *slog.Logger) (*book.Book, func(), error) {
+	pg, err := readmodel.OpenPostgres(ctx, readmodel.PostgresConfig{URL: c.readDSN, Schema: readmodel.Schema("economy", generation), Conns: 4})
 	if err != nil {
-		return query.Model{}, err
+		return nil, nil, err
 	}
-	s.closers = append(s.closers, pg.Close)
-	model := query.Model{Postgres: pg}
-	if c.redis != "" {
-		model.Redis, err = readmodel.OpenRedis(readmodel.RedisConfig{URL: c.redis, Prefix: c.kafka.Prefix, Migration: m, Generation: generation})
-		if err != nil {
-			return query.Model{}, err
-		}
-		s.closers = append(s.closers, model.Redis.Close)
+	b, err := book.Open(ctx, book.Config{Kafka: c.kafka, Topic: c.kafka.Topics().Events("economy", generation), Loader: book.ReadModel{Postgres: pg}, Log: log})
+	if err != nil {
+		pg.Close()
+		return nil, nil, err
 	}
-	s.models = append(s.models, model)
-	return model, nil
+	return b, func() { b.Close(); pg.Close() }, nil
+}
+
+func (s *service) source(ctx context.Context, c settings, m event.Migration, pinned int, log *slog.Logger) (*source, error) {
+	x, err := openSource(ctx, c, m, pinned, log)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, x.close)
+	s.sources = append(s.sources, x)
+	return x, nil
 }
 
 func (s *service) close() {
@@ -95,11 +102,11 @@ func (s *service) handler() http.Handler {
 func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	for _, m := range s.models {
-		snap, err := m.Postgres.Snapshot(ctx)
+	for _, x := range s.sources {
+		m, release, err := x.Model(ctx)
 		if err == nil {
-			_, err = snap.Progress(ctx, 0)
-			_ = snap.Close(ctx) // nothing was written
+			err = readable(ctx, m.Postgres)
+			release()
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -107,4 +114,14 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	fmt.Fprintln(w, "ok")
+}
+
+func readable(ctx context.Context, pg *readmodel.Postgres) error {
+	snap, err := pg.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer snap.Close(ctx)
+	_, err = snap.Progress(ctx, 0)
+	return err
 }

@@ -51,8 +51,8 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	text(&c.readDSN, "read-model", "READ_DSN", "", "postgres:// of the read models")
 	text(&c.redis, "redis", "REDIS_URL", "", "redis:// of the documents; empty: PostgreSQL alone")
 	text(&c.sql, "sql", "GAMESERVICE_SQL", "testdata/game/sql", "directory of the statements that banyan.yaml names")
-	number(&c.unitsGen, "units-generation", "UNITS_GENERATION", 1, "of the read model of units")
-	number(&c.economyGen, "economy-generation", "ECONOMY_GENERATION", 1, "of the events and the read model of the economy")
+	number(&c.unitsGen, "units-generation", "UNITS_GENERATION", 0, "of the read model of units; 0: the current one, which is followed")
+	number(&c.economyGen, "economy-generation", "ECONOMY_GENERATION", 0, "of the read model of the economy; 0: the current one, which is followed")
 	fs.BoolVar(&c.bug, "bug", getenv("GAMESERVICE_BUG") == "1", "plant a defect: a buyer of iron is credited with what it paid (env GAMESERVICE_BUG=1)")
 	if err := fs.Parse(args); err != nil {
 		return c, err
@@ -63,8 +63,8 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	if c.readDSN == "" {
 		errs = append(errs, errors.New("read-model: none given; want the postgres:// URL that read_model.postgres of banyan.yaml has"))
 	}
-	if c.unitsGen < 1 || c.economyGen < 1 {
-		errs = append(errs, fmt.Errorf("generations: %d and %d: want 1 or more", c.unitsGen, c.economyGen))
+	if c.unitsGen < 0 || c.economyGen < 0 {
+		errs = append(errs, fmt.Errorf("generations: %d and %d: want 1 or more, or 0 to follow the current one", c.unitsGen, c.economyGen))
 	}
 	return c, errors.Join(errs...)
 }

@@ -60,6 +60,9 @@ type Progress struct {
 	Position event.Position `json:"position"` // of the last chunk
 	After    []any          `json:"after"`    // primary key of its last row
 	Done     bool           `json:"done"`
+	Started  time.Time      `json:"started,omitzero"` // before its first chunk was read
+	// Complete is when the last import that was done had started: this one's once it is done, before that an earlier one's.
+	Complete time.Time `json:"complete,omitzero"`
 }
 
 var (
@@ -194,17 +197,33 @@ type filler struct {
 }
 
 func (f *filler) load(ctx context.Context) error {
-	if f.req.Again {
-		return nil
-	}
-	b, err := f.p.cfg.Checkpoints.Load(ctx, f.req.name())
-	if err != nil || len(b) == 0 {
+	var err error
+	if f.at, err = f.p.load(ctx, f.req.name()); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(b, &f.at); err != nil {
-		return fmt.Errorf("checkpoint %s: %w", f.req.name(), err)
+	if f.req.Again {
+		f.at = Progress{Complete: f.at.Complete}
+	}
+	if f.at.Position == 0 && !f.at.Done {
+		f.at.Started = time.Now()
 	}
 	return nil
+}
+
+func (p *Publisher) load(ctx context.Context, name string) (at Progress, err error) {
+	b, err := p.cfg.Checkpoints.Load(ctx, name)
+	if err != nil || len(b) == 0 {
+		return at, err
+	}
+	if err := json.Unmarshal(b, &at); err != nil {
+		return at, fmt.Errorf("checkpoint %s: %w", name, err)
+	}
+	return at, nil
+}
+
+// Imported tells of the import of all rows of a table: nothing at all if there never was one.
+func (p *Publisher) Imported(ctx context.Context, m event.Migration, table string) (Progress, error) {
+	return p.load(ctx, BackfillRequest{Migration: m, Table: table}.name())
 }
 
 func (f *filler) save(ctx context.Context) error {
@@ -262,7 +281,9 @@ func (f *filler) chunk(ctx context.Context) (int, error) {
 			next.After[i] = last[c]
 		}
 	}
-	next.Done = len(rows) < f.req.ChunkRows
+	if next.Done = len(rows) < f.req.ChunkRows; next.Done {
+		next.Complete = next.Started
+	}
 	if err := f.publish(ctx, low, high, rows, &next); err != nil {
 		return 0, err
 	}

@@ -18,7 +18,7 @@ func (s *Server) routes(m *http.ServeMux) {
 	const (
 		noStages   = "stages are served by the proxy role with Kafka and at least one migration configured"
 		noLedger   = "findings are served where a ledger is configured (ledger.postgres): by the role shadow, or serve"
-		noBackfill = "backfill is served by the role shadow, or serve: give --admin its address"
+		noBackfill = "backfill and retranslate are served by the role shadow, or serve: give --admin its address"
 	)
 	handle := func(pattern string, wired bool, without string, h func(http.ResponseWriter, *http.Request)) {
 		if !wired {
@@ -35,6 +35,8 @@ func (s *Server) routes(m *http.ServeMux) {
 	handle("POST /api/v1/findings/{id}/accept", c.Findings != nil, noLedger, s.accept)
 	handle("GET /api/v1/backfill", c.Backfill != nil, noBackfill, s.backfills)
 	handle("POST /api/v1/backfill", c.Backfill != nil, noBackfill, s.backfill)
+	handle("GET /api/v1/retranslate", c.Retranslate != nil, noBackfill, s.retranslations)
+	handle("POST /api/v1/retranslate", c.Retranslate != nil, noBackfill, s.retranslate)
 	handle("GET /api/v1/status", len(c.Status) > 0, "no part of this process tells a status", s.status)
 	handle("GET /metrics", c.Metrics != nil, "metrics are not kept by this process", func(w http.ResponseWriter, r *http.Request) { c.Metrics.ServeHTTP(w, r) })
 	for pattern, h := range c.Mounts {
@@ -188,6 +190,36 @@ func (s *Server) backfill(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), callWait)
 	defer cancel()
 	st, err := s.cfg.Backfill.Backfill(ctx, b)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	reply(w, http.StatusAccepted, st)
+}
+
+func (s *Server) retranslations(w http.ResponseWriter, r *http.Request) {
+	call(s, w, r, s.cfg.Retranslate.Retranslations, listed[RetranslateStatus]("retranslations"))
+}
+
+func (s *Server) retranslate(w http.ResponseWriter, r *http.Request) {
+	var q RetranslateRequest
+	if !read(w, r, &q) {
+		return
+	}
+	switch {
+	case q.Migration == "":
+		fail(w, http.StatusBadRequest, "migration: none given")
+		return
+	case strings.TrimSpace(q.Reason) == "" || strings.TrimSpace(q.Who) == "":
+		fail(w, http.StatusBadRequest, "reason and who: the audit needs both")
+		return
+	case q.Abandon && (q.NoSwap || q.Force):
+		fail(w, http.StatusBadRequest, "abandon: neither no_swap nor force goes with it")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), callWait)
+	defer cancel()
+	st, err := s.cfg.Retranslate.Retranslate(ctx, q)
 	if err != nil {
 		s.failed(w, err)
 		return

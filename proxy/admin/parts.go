@@ -204,12 +204,63 @@ type BackfillStatus struct {
 	Error     string          `json:"error,omitempty"`
 }
 
-// States of a backfill.
+// States of a backfill, and of a retranslation. Refused is an answer of no, Failed that something needed was away.
 const (
 	Running = "running"
 	Done    = "done"
 	Failed  = "failed"
+	Refused = "refused"
 )
+
+// Retranslator makes the next generation of a migration's events and read model.
+type Retranslator interface {
+	// Retranslate starts one, or goes on with the one that was begun; with Abandon it ends it.
+	Retranslate(ctx context.Context, r RetranslateRequest) (RetranslateStatus, error)
+	// Retranslations tells how far those are that this process does, or did last.
+	Retranslations(ctx context.Context) ([]RetranslateStatus, error)
+}
+
+// RetranslateRequest asks for a new generation.
+type RetranslateRequest struct {
+	Migration event.Migration `json:"migration"`
+	Reason    string          `json:"reason"`
+	Who       string          `json:"who"`
+	NoSwap    bool            `json:"no_swap,omitempty"` // build and verify, and leave it at that
+	Abandon   bool            `json:"abandon,omitempty"` // end the build that was begun
+	Force     bool            `json:"force,omitempty"`   // swap although it is not equal to legacy: marked for ever
+}
+
+// RetranslateStatus is how far a retranslation is.
+type RetranslateStatus struct {
+	Migration   event.Migration `json:"migration"`
+	State       string          `json:"state"` // Running, Done, Refused or Failed
+	Phase       string          `json:"phase"` // for people
+	From        int             `json:"from"`  // generation that readers had
+	To          int             `json:"to,omitempty"`
+	CaughtUp    int             `json:"caught_up"` // partitions that have reached Head
+	Partitions  int             `json:"partitions"`
+	Head        event.Position  `json:"head,omitzero"` // of legacy's change log
+	Comparisons int             `json:"comparisons"`   // of rows, done
+	Compared    int64           `json:"compared"`      // rows
+	Different   int64           `json:"different"`
+	Unverified  int64           `json:"unverified,omitempty"` // rows that could not be compared fairly
+	Examples    []Example       `json:"examples,omitempty"`
+	Parked      []ParkedKey     `json:"parked,omitempty"`
+	Verified    bool            `json:"verified"` // every row was compared and is equal
+	Swapped     bool            `json:"swapped"`
+	Forced      bool            `json:"forced,omitempty"`
+	Late        string          `json:"late,omitempty"` // which proxies did not say that they obey, yet
+	Started     time.Time       `json:"started,omitzero"`
+	Ended       time.Time       `json:"ended,omitzero"`
+	Error       string          `json:"error,omitempty"` // why it was refused, or failed
+}
+
+// ParkedKey is a key that a generation has stopped at.
+type ParkedKey struct {
+	Key    event.OrderingKey `json:"key"`
+	Stage  string            `json:"stage"` // translate, dispatch or project
+	Reason string            `json:"reason"`
+}
 
 // Part is one member of the status: journal, mirror, progress, replicas, account.
 type Part struct {

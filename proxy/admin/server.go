@@ -24,7 +24,9 @@ type Config struct {
 	Flips    Flipper
 	Findings Ledger
 	Backfill Backfiller
-	Status   []Part
+	// Retranslate makes new generations.
+	Retranslate Retranslator
+	Status      []Part
 	// Mounts are further pages by pattern; reading them takes a token, anything but GET and HEAD the operator's.
 	Mounts map[string]http.Handler
 

@@ -34,6 +34,8 @@ type Answer struct {
 	// Before and After are the read model's progress around the read, as the candidate reported it in Banyan-Position.
 	Before event.Position `json:"before,omitzero"`
 	After  event.Position `json:"after,omitzero"`
+	// Generation of the read model that it was made from, as the candidate reported it in Banyan-Generation; 0: it did not.
+	Generation int `json:"generation,omitempty"`
 }
 
 // Pair is a read's two answers.

@@ -39,6 +39,11 @@ func (p *Flipper) Close() { p.cl.Close() }
 func (p *Flipper) Flip(ctx context.Context, flip stage.Flip) (stage.Entry, error) {
 	flip.V, flip.Expect, flip.To.Version = stage.FlipVersion, flip.From.Version, flip.From.Version+1
 	flip.ID = uuid.NewString()
+	to, err := flip.Outcome(flip.From)
+	if err != nil {
+		return stage.Entry{}, err
+	}
+	flip.To = to
 	if err := flip.Validate(); err != nil {
 		return stage.Entry{}, err
 	}

@@ -107,8 +107,8 @@ func (f *Follower) apply(r *kgo.Record) {
 	var states map[event.Migration]stage.State
 	if e.Void == "" {
 		// A disk that knows a later version than the log so far keeps its state until the log has caught up.
-		if f.states[flip.Migration].Version <= flip.To.Version {
-			f.states[flip.Migration] = flip.To
+		if f.states[flip.Migration].Version <= e.To.Version {
+			f.states[flip.Migration] = e.To
 		}
 		states = f.copyLocked()
 	}
@@ -120,7 +120,7 @@ func (f *Follower) apply(r *kgo.Record) {
 		if err := f.save(states); err != nil {
 			f.log.Error("control log: the stage cannot be kept on disk; a restart without Kafka would start with an older one", "error", err)
 		}
-		f.log.Info("stage", "migration", flip.Migration, "from", flip.From.String(), "to", flip.To.String(), "who", flip.Who, "reason", flip.Reason, "version", flip.To.Version)
+		f.log.Info("stage", "migration", flip.Migration, "from", flip.From.String(), "to", e.Describe(), "who", flip.Who, "reason", flip.Reason, "version", flip.To.Version)
 	}
 	close(changed)
 }

@@ -185,6 +185,7 @@ func answer(x *proxy.Exchange, target string, r *proxy.Result) capture.Answer {
 	a := capture.Answer{Target: target, Status: r.Status, ContentType: string(head.Field("content-type")), Encoding: string(head.Field("content-encoding")),
 		Body: append([]byte(nil), r.Captured...), Length: r.BodyBytes, Start: r.Forwarded, End: r.LastByte}
 	a.Before, a.After = Positions(string(head.Field("banyan-position")))
+	a.Generation = Generation(string(head.Field("banyan-generation")))
 	return a
 }
 

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
 
 	"banyan/proxy/event"
@@ -33,4 +34,13 @@ func Positions(s string) (before, after event.Position) {
 		return 0, 0
 	}
 	return before, after
+}
+
+// Generation reads a candidate's field Banyan-Generation; 0 if it is none.
+func Generation(s string) int {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(n)
 }

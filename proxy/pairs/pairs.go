@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -19,9 +20,11 @@ type Config struct {
 	Replica     event.Replica
 	Epoch       event.Epoch
 	Fingerprint string // of config and rules
-	Queue       int    // reads that wait, default 1000
-	Bytes       int64  // of their bodies, default 64 MiB
-	Workers     int    // default 8
+	// Generation is the one that readers have now; the fingerprint of later ones than the first names it. nil: the first.
+	Generation func(event.Migration) int
+	Queue      int   // reads that wait, default 1000
+	Bytes      int64 // of their bodies, default 64 MiB
+	Workers    int   // default 8
 	// CatchUp is how long the candidate's read model may take to pass legacy's answer before it is asked all the same.
 	// Default 5 s.
 	CatchUp time.Duration
@@ -62,10 +65,13 @@ var _ migrate.Copies = (*Pairs)(nil)
 
 // Drop reasons.
 const (
-	QueueFull    = "queue_full"
-	TooLarge     = "body_too_large"
-	Undeliver    = "publish_failed"
-	ShuttingDown = "shutdown"
+	QueueFull = "queue_full"
+	TooLarge  = "body_too_large"
+	Undeliver = "publish_failed"
+	// OtherGeneration: the candidate answered from a generation that this proxy does not take for the current one (any
+	// more, or yet).
+	OtherGeneration = "other_generation"
+	ShuttingDown    = "shutdown"
 )
 
 // New fills defaults; Start begins.
@@ -184,7 +190,12 @@ func (p *Pairs) complete(ctx context.Context, r *migrate.Read) {
 		p.drop(r.Migration, r.Route, ShuttingDown)
 		return
 	}
-	r.Fingerprint, r.Tries = p.cfg.Fingerprint, 1
+	g := p.generation(r.Migration)
+	if a := r.Candidate.Generation; a != 0 && a != g {
+		p.drop(r.Migration, r.Route, OtherGeneration)
+		return
+	}
+	r.Fingerprint, r.Tries = p.fingerprint(g), 1
 	equal := r.Legacy.Status == r.Candidate.Status && r.Legacy.Status != 0 && bytes.Equal(r.Legacy.Body, r.Candidate.Body)
 	sent := !equal && p.cfg.Publish(event.KindPair, r.Key, event.Encode(r.Pair))
 	p.mu.Lock()
@@ -198,6 +209,24 @@ func (p *Pairs) complete(ctx context.Context, r *migrate.Read) {
 	default:
 		t.Dropped[Undeliver]++
 	}
+}
+
+func (p *Pairs) generation(m event.Migration) int {
+	if p.cfg.Generation == nil {
+		return 1
+	}
+	return p.cfg.Generation(m)
+}
+
+// fingerprint names the generation from the second on, as the shadow role's does.
+func (p *Pairs) fingerprint(g int) string { return Fingerprint(p.cfg.Fingerprint, g) }
+
+// Fingerprint is what evidence of a generation is bound to: rows and answers of another one prove nothing about it.
+func Fingerprint(config string, generation int) string {
+	if generation > 1 {
+		config += "-g" + strconv.Itoa(generation)
+	}
+	return config
 }
 
 func (p *Pairs) drop(m event.Migration, route, why string) {
@@ -257,5 +286,6 @@ func ask(ctx context.Context, client *http.Client, base, target, cookie, host st
 	a.Status, a.ContentType, a.Encoding = resp.StatusCode, resp.Header.Get("Content-Type"), resp.Header.Get("Content-Encoding")
 	a.Length, a.Body, a.End = int64(len(b)), b[:min(len(b), maxBody)], time.Now()
 	a.Before, a.After = migrate.Positions(resp.Header.Get("Banyan-Position"))
+	a.Generation = migrate.Generation(resp.Header.Get("Banyan-Generation"))
 	return a
 }

@@ -17,8 +17,9 @@ type tallyKey struct {
 
 type tally struct {
 	capture.Tally
-	served  map[capture.Side][]uint64
-	changed bool
+	served     map[capture.Side][]uint64
+	changed    bool
+	generation int // that it counts for
 }
 
 // bounds are the upper bounds of latency buckets in microseconds: 100 us to 60 s, each about 1.26 times the one
@@ -36,7 +37,7 @@ func (p *Pairs) tallyLocked(m event.Migration, route string) *tally {
 	t, ok := p.tallies[k]
 	if !ok {
 		t = &tally{Tally: capture.Tally{V: capture.Version, Replica: p.cfg.Replica, Epoch: p.cfg.Epoch, Migration: m, Route: route,
-			Dropped: map[string]uint64{}, Fingerprint: p.cfg.Fingerprint}, served: map[capture.Side][]uint64{}}
+			Dropped: map[string]uint64{}, Fingerprint: p.cfg.Fingerprint}, served: map[capture.Side][]uint64{}, generation: 1}
 		p.tallies[k] = t
 	}
 	t.changed = true
@@ -85,7 +86,7 @@ func (p *Pairs) copyLocked(changed bool) []capture.Tally {
 			t.At = p.now()
 		}
 		c := t.Tally
-		c.Dropped = maps.Clone(t.Dropped)
+		c.Dropped, c.Fingerprint = maps.Clone(t.Dropped), p.fingerprint(t.generation)
 		for _, side := range []capture.Side{capture.Legacy, capture.Candidate} {
 			if b := t.served[side]; b != nil {
 				c.Latency = append(c.Latency, capture.Latency{Served: side, Bounds: bounds, Buckets: slices.Clone(b)})
@@ -99,7 +100,17 @@ func (p *Pairs) copyLocked(changed bool) []capture.Tally {
 func (p *Pairs) publishTallies() {
 	p.mu.Lock()
 	ts := p.copyLocked(true)
+	var keys []tallyKey
+	for k := range p.tallies {
+		keys = append(keys, k)
+	}
 	p.mu.Unlock()
+	for _, k := range keys { // what was counted until now belongs to the generation before, if there is another one now
+		g := p.generation(k.migration)
+		p.mu.Lock()
+		p.tallies[k].generation = g
+		p.mu.Unlock()
+	}
 	for _, t := range ts {
 		if !p.cfg.Publish(event.KindTally, "", event.Encode(t)) {
 			p.mu.Lock()

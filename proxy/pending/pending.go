@@ -9,14 +9,18 @@
 // # Not obvious
 //
 //   - A forged or foreign token can only make its own reader wait, or read from legacy; it is not signed.
-//   - Progress of an older generation, or an older clock of the same one, never replaces newer news: the topic is
-//     compacted by partition, but two projectors may overlap for a moment after a rebalance. (TestOlderNewsIsDropped)
+//   - An older clock never replaces newer news of its generation: the topic is compacted by partition, but two projectors
+//     may overlap for a moment after a rebalance. (TestOlderNewsIsDropped)
+//   - A read model holds a write only if every generation that some reader may be using holds it: the current one, and
+//     from a swap on until it is retired the one before. One that is being built says nothing, however far it is.
+//     (TestABuildingGenerationSaysNothing, TestBothGenerationsHoldFromTheSwapOn)
 package pending
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,11 +39,13 @@ type Tracker struct {
 
 	mu    sync.Mutex // guards what follows
 	parts map[part]*state
+	read  func(event.Migration) []int
 }
 
 type part struct {
-	migration event.Migration
-	partition int32
+	migration  event.Migration
+	partition  int32
+	generation int
 }
 
 type state struct {
@@ -49,7 +55,17 @@ type state struct {
 
 // New makes a tracker that knows nothing yet.
 func New(partitions int32, log *slog.Logger) *Tracker {
-	return &Tracker{partitions: partitions, log: log, parts: map[part]*state{}}
+	return &Tracker{partitions: partitions, log: log, parts: map[part]*state{}, read: func(event.Migration) []int { return first }}
+}
+
+var first = []int{1}
+
+// Read has the tracker ask which generations readers may be using, the current one first. Without it, the first. It is
+// called for each question, and must be quick; call it before Start.
+func (t *Tracker) Read(generations func(event.Migration) []int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.read = generations
 }
 
 // Start follows the topic until Stop.
@@ -91,8 +107,8 @@ func (t *Tracker) Stop() {
 func (t *Tracker) Put(p *event.Progress) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.getLocked(part{p.Migration, p.Partition})
-	if p.Generation < s.p.Generation || p.Generation == s.p.Generation && p.At.Before(s.p.At) {
+	s := t.getLocked(part{p.Migration, p.Partition, p.Generation})
+	if p.At.Before(s.p.At) {
 		return
 	}
 	s.p = *p
@@ -109,16 +125,29 @@ func (t *Tracker) getLocked(k part) *state {
 	return s
 }
 
-// Progress is the newest news of the key's partition, and a channel that is closed at the next.
+// generations are those that readers of a migration may be using. The state behind them is not asked under the lock.
+func (t *Tracker) generations(m event.Migration) []int {
+	t.mu.Lock()
+	read := t.read
+	t.mu.Unlock()
+	return read(m)
+}
+
+// Progress is the newest news of the key's partition in the current generation, and a channel that is closed at the next.
 func (t *Tracker) Progress(m event.Migration, k event.OrderingKey) (event.Progress, <-chan struct{}) {
 	return t.Partition(m, event.Partition(k, t.partitions))
 }
 
 // Partition is [Tracker.Progress] of a partition by number.
 func (t *Tracker) Partition(m event.Migration, n int32) (event.Progress, <-chan struct{}) {
+	return t.Generation(m, t.generations(m)[0], n)
+}
+
+// Generation is [Tracker.Partition] of a generation, whether it is read or not.
+func (t *Tracker) Generation(m event.Migration, generation int, n int32) (event.Progress, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.getLocked(part{m, n})
+	s := t.getLocked(part{m, n, generation})
 	return s.p, s.changed
 }
 
@@ -143,15 +172,12 @@ func (t *Tracker) Passed(ctx context.Context, m event.Migration, k event.Orderin
 	})
 }
 
-// Reached waits until every partition's read model is at or above the position; it fails only with the context.
-func (t *Tracker) Reached(ctx context.Context, m event.Migration, at event.Position) error {
+// Reached waits until every partition of a generation is at or above the position; it fails only with the context.
+func (t *Tracker) Reached(ctx context.Context, m event.Migration, generation int, at event.Position) error {
 	for n := range t.partitions {
 		for {
-			t.mu.Lock()
-			s := t.getLocked(part{m, n})
-			there, changed := s.p.Position >= at && !s.p.At.IsZero(), s.changed
-			t.mu.Unlock()
-			if there {
+			p, changed := t.Generation(m, generation, n)
+			if p.Position >= at && !p.At.IsZero() {
 				break
 			}
 			select {
@@ -167,12 +193,9 @@ func (t *Tracker) Reached(ctx context.Context, m event.Migration, at event.Posit
 // Serves says whether the read model may answer for the key at all: there is news of its partition, and the key is
 // neither held nor parked.
 func (t *Tracker) Serves(m event.Migration, k event.OrderingKey) bool {
-	p, _ := t.Progress(m, k)
-	if p.At.IsZero() {
-		return false
-	}
-	for _, x := range p.Parked {
-		if x == k {
+	for _, g := range t.generations(m) {
+		p, _ := t.Generation(m, g, event.Partition(k, t.partitions))
+		if p.At.IsZero() || slices.Contains(p.Parked, k) {
 			return false
 		}
 	}
@@ -182,8 +205,16 @@ func (t *Tracker) Serves(m event.Migration, k event.OrderingKey) bool {
 func (t *Tracker) until(ctx context.Context, m event.Migration, k event.OrderingKey, d time.Duration, ok func(*event.Progress) bool) bool {
 	var timer *time.Timer
 	for {
-		p, changed := t.Progress(m, k)
-		if ok(&p) {
+		// Each time anew: with a swap the generations change while somebody waits.
+		changed, all := (<-chan struct{})(nil), true
+		for _, g := range t.generations(m) {
+			p, news := t.Generation(m, g, event.Partition(k, t.partitions))
+			if !ok(&p) {
+				changed, all = news, false
+				break
+			}
+		}
+		if all {
 			return true
 		}
 		if d <= 0 {

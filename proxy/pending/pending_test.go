@@ -2,11 +2,13 @@ package pending
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"banyan/proxy/event"
+	"banyan/proxy/stage"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -58,13 +60,90 @@ func TestOlderNewsIsDropped(t *testing.T) {
 	if !tr.Wait(t.Context(), "units", key, []event.WriteID{write}, 0) {
 		t.Fatal("older news took back what newer said")
 	}
-	next := news(1, 11)
-	next.Generation = 2
-	tr.Put(next)
-	tr.Put(news(9, 12))
-	if tr.Wait(t.Context(), "units", key, []event.WriteID{write}, 0) {
-		t.Fatal("a generation that is no longer served answered")
+}
+
+// of is news of a generation.
+func of(generation int, seq event.Seq, at int64) *event.Progress {
+	n := news(seq, at)
+	n.Generation = generation
+	return n
+}
+
+func TestABuildingGenerationSaysNothing(t *testing.T) {
+	tr := tracker()
+	var g stage.Generations
+	tr.Read(func(event.Migration) []int { return g.Read() })
+	holds := func() bool { return tr.Wait(t.Context(), "units", key, []event.WriteID{write}, 0) }
+	tr.Put(of(1, 6, 1))
+	g.Building = 2
+	tr.Put(of(2, 9, 2))
+	if holds() {
+		t.Fatal("a generation that nobody reads answered for one that lacks the write")
 	}
+	behind := of(2, 1, 3)
+	behind.Parked = []event.OrderingKey{key}
+	tr.Put(behind)
+	tr.Put(of(1, 7, 4))
+	if !holds() || !tr.Serves("units", key) {
+		t.Fatal("a generation that nobody reads took back what readers have")
+	}
+	if p, _ := tr.Progress("units", key); p.Generation != 1 {
+		t.Fatal(p.Generation)
+	}
+}
+
+// Readers follow a swap one after the other: until the generation before is retired, a write counts when both hold it.
+func TestBothGenerationsHoldFromTheSwapOn(t *testing.T) {
+	g := stage.Generations{Building: 2, Last: 2}
+	for _, c := range []struct {
+		name     string
+		state    stage.Generations
+		one, two event.Seq
+		holds    bool
+	}{
+		{"before the swap, only the new one lacks it", g, 7, 6, true},
+		{"before the swap, only the old one lacks it", g, 6, 7, false},
+		{"from the swap on, the new one lacks it", stage.Generations{Generation: 2, Retiring: 1}, 7, 6, false},
+		{"from the swap on, the old one lacks it", stage.Generations{Generation: 2, Retiring: 1}, 6, 7, false},
+		{"from the swap on, both have it", stage.Generations{Generation: 2, Retiring: 1}, 7, 7, true},
+		{"retired, the old one lacks it", stage.Generations{Generation: 2}, 6, 7, true},
+		{"retired, the new one lacks it", stage.Generations{Generation: 2}, 7, 6, false},
+	} {
+		tr := tracker()
+		tr.Read(func(event.Migration) []int { return c.state.Read() })
+		tr.Put(of(1, c.one, 1))
+		tr.Put(of(2, c.two, 1))
+		if got := tr.Wait(t.Context(), "units", key, []event.WriteID{write}, 0); got != c.holds {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// Somebody who waits while the swap happens waits for both from then on.
+func TestASwapWhileSomebodyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := tracker()
+		var swapped atomic.Bool
+		tr.Read(func(event.Migration) []int {
+			if swapped.Load() {
+				return stage.Generations{Generation: 2, Retiring: 1}.Read()
+			}
+			return stage.Generations{Building: 2}.Read()
+		})
+		tr.Put(of(1, 6, 1))
+		tr.Put(of(2, 6, 1))
+		go func() {
+			time.Sleep(10 * time.Millisecond) // the bubble's clock
+			swapped.Store(true)
+			tr.Put(of(1, 7, 2))
+			time.Sleep(20 * time.Millisecond)
+			tr.Put(of(2, 7, 2))
+		}()
+		start := time.Now()
+		if !tr.Wait(t.Context(), "units", key, []event.WriteID{write}, 100*time.Millisecond) || time.Since(start) != 30*time.Millisecond {
+			t.Fatal("held after", time.Since(start))
+		}
+	})
 }
 
 func TestPassedNeedsAFenceSentLater(t *testing.T) {

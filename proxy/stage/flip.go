@@ -10,7 +10,8 @@ import (
 )
 
 // Flip is one record of the control log: who changed what, when, why, on which evidence. It counts only if it expects
-// the version that its migration has when its turn comes.
+// the version that its migration has when its turn comes. A flip of the stage leaves the generations as they are, and a
+// [Step] of the generations leaves stage and share.
 type Flip struct {
 	V         int             `json:"v"`
 	ID        string          `json:"id"` // so that a client that timed out can recognise its own record
@@ -23,6 +24,9 @@ type Flip struct {
 	At        time.Time       `json:"at"`
 	Evidence  json.RawMessage `json:"evidence,omitempty"` // what the gates said at that moment
 	Forced    bool            `json:"forced,omitempty"`   // gates were not passed; marked for ever
+	Step      Step            `json:"step,omitempty"`     // of the generations; "" is a flip of the stage
+	// Start is where a build begins to read the settled stream: an offset for each partition.
+	Start []int64 `json:"start,omitempty"`
 }
 
 // FlipVersion is the version that this build writes.
@@ -52,7 +56,40 @@ func (f *Flip) Validate() error {
 	if f.To.Version != f.Expect+1 {
 		errs = append(errs, fmt.Errorf("version: %d expects %d", f.To.Version, f.Expect))
 	}
+	if f.Step == Build && len(f.Start) == 0 {
+		errs = append(errs, errors.New("start: a build says where it begins to read"))
+	}
 	return errors.Join(append(errs, Allowed(f.From, f.To))...)
+}
+
+// Outcome is the state that the record makes of the one it meets; what it is not about stays as it is.
+func (f *Flip) Outcome(now State) (State, error) {
+	to := f.To
+	if f.Step == "" {
+		to.Generations = now.Generations
+		return to, Allowed(now, to)
+	}
+	var err error
+	to.Stage, to.Share = now.Stage, now.Share
+	to.Generations, err = now.Generations.after(f.Step)
+	return to, err
+}
+
+// Describe is what the record did, for people: "live 10%", "build generation 2".
+func (f *Flip) Describe() string {
+	switch f.Step {
+	case "":
+		return f.To.String()
+	case Build:
+		return fmt.Sprintf("build generation %d", f.To.Building)
+	case Swap:
+		return fmt.Sprintf("generation %d is current", f.To.Current())
+	case Abandon:
+		return fmt.Sprintf("generation %d abandoned", f.From.Building)
+	case Retire:
+		return fmt.Sprintf("generation %d retired", f.From.Retiring)
+	}
+	return string(f.Step)
 }
 
 // Entry is a flip with what became of it.
@@ -85,13 +122,14 @@ func (l *Log) Apply(offset int64, f *Flip) Entry {
 		e.Void = err.Error()
 	} else if now.Version != f.Expect {
 		e.Void = fmt.Sprintf("expected version %d, but it was %d: another flip came first", f.Expect, now.Version)
-	} else if err := Allowed(now, f.To); err != nil {
+	} else if to, err := f.Outcome(now); err != nil {
 		e.Void = err.Error()
 	} else {
 		if l.states == nil {
 			l.states = map[event.Migration]State{}
 		}
-		l.states[f.Migration] = f.To
+		e.To = to // as everybody has it, whatever the record says of what it is not about
+		l.states[f.Migration] = to
 	}
 	l.entries = append(l.entries, e)
 	return e

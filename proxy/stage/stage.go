@@ -9,6 +9,8 @@
 //     because a rollback must never wait. (TestAllowed)
 //   - A larger share keeps every key of the smaller one: a match that moved does not move back while ops turn the
 //     dial up. (TestShareGrows)
+//   - A flip of the stage leaves the generations alone, whatever its record says of them: it may have been decided by a
+//     build that knows nothing of them. (TestFlipsAndStepsLeaveEachOtherAlone)
 //   - A read without a key, or with several, is never in a partial share: part of its answer would come from a key
 //     that stays on legacy. (TestShareNeedsOneKey)
 package stage
@@ -90,9 +92,10 @@ func Forward(from, to State) bool {
 
 // State is what a migration's proxies obey. The zero version is the state before the first flip: off.
 type State struct {
-	Version uint64 `json:"version"` // number of flips that counted
+	Version uint64 `json:"version"` // number of records that counted
 	Stage   Stage  `json:"stage"`
 	Share   Share  `json:"share,omitzero"`
+	Generations
 }
 
 // String is for people: "live 10%".

@@ -99,7 +99,7 @@ func TestShareNeedsOneKey(t *testing.T) {
 }
 
 func flip(expect uint64, from, to Stage) *Flip {
-	return &Flip{V: 1, Migration: "units", Expect: expect, From: State{expect, from, Share{}}, To: State{expect + 1, to, Share{}}, Reason: "test"}
+	return &Flip{V: 1, Migration: "units", Expect: expect, From: State{Version: expect, Stage: from}, To: State{Version: expect + 1, Stage: to}, Reason: "test"}
 }
 
 func TestOnlyOneOfTwoConcurrentFlipsCounts(t *testing.T) {

@@ -107,6 +107,7 @@ const (
 // judgement is what judging needs beside the pair.
 type judgement struct {
 	fingerprint string
+	generation  int
 	clockError  time.Duration
 	maxBody     int
 	mayAsk      bool // the candidate can be asked once more
@@ -143,6 +144,8 @@ func (j *judgement) unfit(p *capture.Pair) string {
 	switch {
 	case p.Fingerprint != "" && p.Fingerprint != j.fingerprint:
 		return "other config"
+	case p.Candidate.Generation != 0 && j.generation != 0 && p.Candidate.Generation != j.generation:
+		return "other generation"
 	case p.Key == "":
 		return "no ordering key"
 	case p.Legacy.Status == 0:

@@ -156,6 +156,8 @@ type place struct {
 	Counted int64 `json:"counted"` // next settled record whose sources are not counted yet
 	Events  int64 `json:"events"`  // oldest event
 	Pairs   int64 `json:"pairs"`   // oldest pair without a verdict
+	// Generation is the one that Events is an offset of; 0 means 1.
+	Generation int `json:"generation,omitempty"`
 	// Judged are pairs above Pairs that have one: from, to (exclusive).
 	Judged [][2]int64 `json:"judged,omitempty"`
 }
@@ -229,6 +231,9 @@ func (c *Comparer) Open(ctx context.Context, partition int32) (stream.Worker, ma
 		if err := json.Unmarshal(state, &w.start); err != nil {
 			return nil, nil, fmt.Errorf("checkpoint %s: %w", w.name(), err)
 		}
+		if max(w.start.Generation, 1) != c.cfg.Generation { // another one's events; older ones explain nothing
+			w.start.Events, w.start.Generation = stream.Earliest, c.cfg.Generation
+		}
 		start[c.cfg.Topics.Settled()], start[c.cfg.Topics.Pairs()] = w.start.Settled, w.start.Pairs
 		if c.cfg.Generation > 0 {
 			start[c.cfg.Topics.Events(c.cfg.Migration, c.cfg.Generation)] = w.start.Events
@@ -238,6 +243,7 @@ func (c *Comparer) Open(ctx context.Context, partition int32) (stream.Worker, ma
 			start[t] = stream.Earliest
 		}
 	}
+	w.start.Generation = c.cfg.Generation
 	w.now, w.pairs = w.start, w.start.Pairs
 	w.saved = w.start
 	w.index = NewIndex(c.cfg.Index)
@@ -250,9 +256,10 @@ func (c *Comparer) Open(ctx context.Context, partition int32) (stream.Worker, ma
 	return w, start, nil
 }
 
-// name of the checkpoint. A generation has offsets of its own.
+// name of the checkpoint. It is one for all generations, and keeps the name that it had with the first: what was judged
+// must not be judged once more after a swap, and whoever still compares the one before is fenced.
 func (w *worker) name() string {
-	return fmt.Sprintf("compare/%s/g%d/%d", w.cfg.Migration, w.cfg.Generation, w.partition)
+	return fmt.Sprintf("compare/%s/g1/%d", w.cfg.Migration, w.partition)
 }
 
 func (w *worker) reset() {
@@ -481,7 +488,7 @@ func (w *worker) look(now time.Time) {
 
 // judge reports whether the pair is done with.
 func (w *worker) judge(p *pendingPair, now time.Time) bool {
-	j := judgement{w.cfg.Fingerprint, w.cfg.ClockError, w.cfg.MaxBody, w.cfg.Asker != nil && p.tries < w.cfg.MaxTries}
+	j := judgement{w.cfg.Fingerprint, w.cfg.Generation, w.cfg.ClockError, w.cfg.MaxBody, w.cfg.Asker != nil && p.tries < w.cfg.MaxTries}
 	r := w.c.routes[p.Route]
 	v := j.judge(w.index, r, p.Pair)
 	switch v.outcome {
@@ -649,7 +656,7 @@ func (w *worker) quiet() bool {
 }
 
 func (p *place) equals(o *place) bool {
-	return p.Settled == o.Settled && p.Counted == o.Counted && p.Events == o.Events && p.Pairs == o.Pairs && slices.Equal(p.Judged, o.Judged)
+	return p.Settled == o.Settled && p.Counted == o.Counted && p.Events == o.Events && p.Generation == o.Generation && p.Pairs == o.Pairs && slices.Equal(p.Judged, o.Judged)
 }
 
 // advance computes the place: records older than the index keeps are not needed again.

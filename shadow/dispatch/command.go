@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"strconv"
 	"time"
 
 	"banyan/proxy/event"
@@ -12,7 +13,8 @@ const CommandVersion = 1
 // Command is the JSON body of a delivery: a write that legacy has decided, with what legacy did.
 type Command struct {
 	V int `json:"v"`
-	// ID is the same at each delivery; also in the header Idempotency-Key.
+	// ID is the same at each delivery for a generation; also in the header Idempotency-Key. A new generation asks for the
+	// events of old commands anew: a service that remembers keys must not take that for a repeat.
 	ID         string            `json:"id"`
 	Write      event.WriteID     `json:"write"` // cause of the events that it makes
 	Migration  event.Migration   `json:"migration"`
@@ -55,6 +57,9 @@ func command(e *event.Entry, w *event.SettledWrite, generation int) *Command {
 	sent, _ := w.Write.Interval()
 	c := &Command{V: CommandVersion, ID: w.Write.ID.String() + ":" + string(e.Key), Write: w.Write.ID, Migration: e.Migration, Generation: generation,
 		Key: e.Key, Verdict: w.Verdict, Route: in.Route, Params: in.Params, Player: in.Player, Position: e.To, Overlaps: w.Overlaps, Sent: sent, Trace: in.Trace}
+	if generation > 1 {
+		c.ID += ":g" + strconv.Itoa(generation)
+	}
 	for i := range e.Changes {
 		x := &e.Changes[i]
 		if x.Cause == event.Effect && x.Write == w.Write.ID {

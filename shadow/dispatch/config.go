@@ -19,6 +19,8 @@ type Config struct {
 	Kafka      kafka.Config
 	Migration  event.Migration
 	Generation int // of the events, from 1
+	// Begin is where a generation that is made anew begins to read the settled stream, by partition; none: at its start.
+	Begin []int64
 	// URL is the service's command handler.
 	URL string
 	// Rules are the migration's `rows:`.

@@ -73,7 +73,7 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 		return err
 	}
 	group, err := stream.New(stream.Config{Kafka: d.cfg.Kafka, Group: d.Group(), Topics: []string{d.cfg.Kafka.Topics().Settled()}, Log: d.cfg.Log,
-		Options: d.cfg.Options}, d.open)
+		Begin: map[string][]int64{d.cfg.Kafka.Topics().Settled(): d.cfg.Begin}, Options: d.cfg.Options}, d.open)
 	d.out, d.group = out, group
 	if err == nil {
 		err = group.Start(ctx)

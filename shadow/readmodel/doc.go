@@ -24,6 +24,19 @@
 //
 //	<prefix>:<migration>:g<N>:doc:<key>               HGET … d
 //	<prefix>:<migration>:g<N>:progress:<partition>    HGET … d, the JSON of event.Progress
+//	<prefix>:<migration>:generation                   HGET … d, the current N; v is a version of the control log
+//
+// # Which generation to read
+//
+// A service that reads finds the current generation in either of two places, which banyan keeps alike ([Pointer]):
+//
+//	PostgreSQL   select generation from banyan.generation where migration = 'units'
+//	Redis        HGET <prefix>:<migration>:generation d
+//
+// Neither the table, nor the row, nor the key being there means 1. The number changes while the service runs. It must look
+// at it again and again, and must not answer from what it read longer ago than [ReaderBound]: from then on banyan takes
+// the older generation for unread, and stops feeding it. [Follow] does that in Go. The answer says in the field
+// Banyan-Generation which one it was made from.
 //
 // A query service that answers with Banyan-Position reads the progress of its key's partition before and after the
 // document. Applied in it is written before the documents of a batch, Position after them: a reader never sees more than

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// RedisConfig is where the documents of one generation live.
+// RedisConfig is where the documents of one generation live. A [Pointer] has no generation of its own.
 type RedisConfig struct {
 	URL        string // redis://host:port/db
 	Prefix     string // of every key; the same as of the topics
@@ -22,7 +22,8 @@ type RedisConfig struct {
 // Redis is the documents of one generation.
 type Redis struct {
 	cl         rueidis.Client
-	prefix     string
+	base       string // of every key of this installation
+	prefix     string // of the generation's
 	generation int
 	set        *rueidis.Lua
 }
@@ -59,7 +60,7 @@ func OpenRedis(c RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read model: redis: %w", err)
 	}
-	return &Redis{cl: cl, prefix: fmt.Sprintf("%s:%s:g%d:", c.Prefix, c.Migration, c.Generation), generation: c.Generation,
+	return &Redis{cl: cl, base: c.Prefix + ":", prefix: fmt.Sprintf("%s:%s:g%d:", c.Prefix, c.Migration, c.Generation), generation: c.Generation,
 		set: rueidis.NewLuaScript(setScript)}, nil
 }
 
@@ -136,4 +137,20 @@ func (r *Redis) get(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("redis: get %s: %w", key, err)
 	}
 	return b, nil
+}
+
+// Drop removes everything that the generation keeps in Redis. Documents that are written meanwhile may stay.
+func (r *Redis) Drop(ctx context.Context) error {
+	for cursor := uint64(0); ; {
+		page, err := r.cl.Do(ctx, r.cl.B().Scan().Cursor(cursor).Match(r.prefix+"*").Count(1000).Build()).AsScanEntry()
+		if err == nil && len(page.Elements) > 0 {
+			err = r.cl.Do(ctx, r.cl.B().Del().Key(page.Elements...).Build()).Error()
+		}
+		if err != nil {
+			return fmt.Errorf("redis: drop %s*: %w", r.prefix, err)
+		}
+		if cursor = page.Cursor; cursor == 0 {
+			return nil
+		}
+	}
 }

@@ -40,7 +40,7 @@ type Worker interface {
 }
 
 // Opener opens the worker of a partition. start says the next offset to read per topic, or [Earliest]; a topic that is
-// absent starts at the group's committed offset, else at the earliest.
+// absent starts at the group's committed offset, else at Config.Begin.
 type Opener func(ctx context.Context, partition int32) (w Worker, start map[string]int64, err error)
 
 // Phase is where a partition stands.
@@ -67,6 +67,9 @@ type Config struct {
 	Kafka  kafka.Config
 	Group  string   // of the consumer group; one per role and generation
 	Topics []string // at least one, all with the same number of partitions
+	// Begin is where a partition of a topic starts, by number, when neither the worker says it nor the group has committed
+	// an offset. Topics and partitions that are absent: the earliest record.
+	Begin map[string][]int64
 	// Tick is how long a worker waits for records before it is called without any. Default 50ms, 1ms to 1m.
 	Tick time.Duration
 	// MaxBatch bounds the records of one call of Handle. Default 5000, 1 to 100000.

@@ -100,6 +100,9 @@ func (p *part) resolve(ctx context.Context, start map[string]int64) (map[string]
 			}
 			if o, said = committed[t]; !said {
 				o = first.Offset
+				if b := p.c.cfg.Begin[t]; int(p.n) < len(b) {
+					o = b[p.n]
+				}
 			}
 		}
 		if o == Earliest {

@@ -14,10 +14,12 @@ import (
 
 // Config is how one migration's settled stream becomes domain events.
 type Config struct {
-	Migration  event.Migration  `yaml:"-"`
-	Generation int              `yaml:"-"` // of the events, from 1
-	Routes     []Route          `yaml:"-"` // the migration's write routes
-	Rows       map[string]Table `yaml:"rows"`
+	Migration  event.Migration `yaml:"-"`
+	Generation int             `yaml:"-"` // of the events, from 1
+	// Begin is where a generation that is made anew begins to read the settled stream, by partition; none: at its start.
+	Begin  []int64          `yaml:"-"`
+	Routes []Route          `yaml:"-"` // the migration's write routes
+	Rows   map[string]Table `yaml:"rows"`
 }
 
 // Route is a write route with what its writes mean.
@@ -83,6 +85,7 @@ func (c Config) Validate() error {
 type Rules struct {
 	migration  event.Migration
 	generation int
+	begin      []int64
 	source     string
 	needle     []byte // stands in the JSON of every entry of the migration
 	routes     map[string][]*mapping
@@ -117,7 +120,7 @@ type update struct {
 // event that is made is validated.
 func Compile(c Config, contracts *contract.Registry) (*Rules, error) {
 	k := &compiler{contracts: contracts}
-	r := &Rules{migration: c.Migration, generation: c.Generation, source: "/banyan/" + string(c.Migration),
+	r := &Rules{migration: c.Migration, generation: c.Generation, begin: c.Begin, source: "/banyan/" + string(c.Migration),
 		needle: append([]byte(`"migration":`), event.Encode(c.Migration)...),
 		routes: map[string][]*mapping{}, tables: map[string]*table{}, contracts: contracts}
 	if c.Generation < 1 {

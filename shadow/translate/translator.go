@@ -103,7 +103,8 @@ func (t *Translator) Start(ctx context.Context) error {
 		return err
 	}
 	var c *stream.Consumer
-	c, err = stream.New(stream.Config{Kafka: t.cfg, Group: t.Group(), Topics: []string{t.cfg.Topics().Settled()}, Log: t.log},
+	c, err = stream.New(stream.Config{Kafka: t.cfg, Group: t.Group(), Topics: []string{t.cfg.Topics().Settled()}, Log: t.log,
+		Begin: map[string][]int64{t.cfg.Topics().Settled(): t.rules.begin}},
 		func(ctx context.Context, n int32) (stream.Worker, map[string]int64, error) {
 			return t.open(ctx, c, out, n)
 		})

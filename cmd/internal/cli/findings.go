@@ -177,16 +177,21 @@ func value(v json.RawMessage) string {
 		return "(not there)"
 	}
 	const longest = 400
-	s := strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, strings.ToValidUTF8(string(v), "\uFFFD"))
+	s := line(string(v))
 	if len(s) > longest {
 		s = strings.ToValidUTF8(s[:longest], "") + "… (" + strconv.Itoa(len(v)) + " bytes; -o json shows all that is kept)"
 	}
 	return s
+}
+
+// line is captured text on one line: what a terminal would obey is shown, not done.
+func line(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
 func (a *app) findingsAccept(r *remote) *cobra.Command {

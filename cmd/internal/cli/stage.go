@@ -84,9 +84,22 @@ func (a *app) showStages(all []admin.StageInfo) error {
 		if s.Forced {
 			reason += " (forced)"
 		}
-		rows = append(rows, []string{string(s.Migration), s.State.String(), when(s.Since), dash(s.Who), fmt.Sprintf("%d of %d obey", obey, len(s.Proxies)), dash(reason)})
+		rows = append(rows, []string{string(s.Migration), s.State.String() + generationsOf(s.State), when(s.Since), dash(s.Who), fmt.Sprintf("%d of %d obey", obey, len(s.Proxies)), dash(reason)})
 	}
 	return table(a.stdout, rows...)
+}
+
+// generationsOf tells of generations where there is more than the first.
+func generationsOf(s stage.State) string {
+	switch g := s.Current(); {
+	case s.Building != 0:
+		return fmt.Sprintf(" (generation %d, building %d)", g, s.Building)
+	case s.Retiring != 0:
+		return fmt.Sprintf(" (generation %d, retiring %d)", g, s.Retiring)
+	case g > 1:
+		return fmt.Sprintf(" (generation %d)", g)
+	}
+	return ""
 }
 
 func when(t time.Time) string {
@@ -107,7 +120,7 @@ func (a *app) stageHistory(r *remote) *cobra.Command {
 	var o output
 	c := &cobra.Command{
 		Use:   "history MIGRATION",
-		Short: "Show every flip of a migration: who, when, why",
+		Short: "Show every flip of a migration, and every step of its generations: who, when, why",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := r.client(c)
@@ -125,12 +138,16 @@ func (a *app) stageHistory(r *remote) *cobra.Command {
 				for _, e := range got.Entries {
 					reason := e.Reason
 					if e.Forced {
-						reason += " (forced: gates were not passed)"
+						if e.Step == "" {
+							reason += " (forced: gates were not passed)"
+						} else {
+							reason += " (forced: it was not equal to legacy)"
+						}
 					}
 					if e.Void != "" {
 						reason += " (void: " + e.Void + ")"
 					}
-					rows = append(rows, []string{strconv.FormatUint(e.To.Version, 10), when(e.At), e.From.String(), e.To.String(), dash(e.Who), dash(reason)})
+					rows = append(rows, []string{strconv.FormatUint(e.To.Version, 10), when(e.At), e.From.String(), e.Describe(), dash(e.Who), dash(reason)})
 				}
 				return table(a.stdout, rows...)
 			})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"banyan/cmd/internal/config"
@@ -39,25 +40,13 @@ func (s *Shadow) startCompare(ctx context.Context, name event.Migration, m confi
 		return err
 	}
 	s.wg.Go(func() {
-		select {
-		case <-s.topics:
-		case <-ctx.Done():
-			return
-		}
 		if !s.comparing(ctx, name) {
 			return
 		}
-		var stop func()
-		ok := keep(ctx, s.o.Log, "comparison of "+string(name), func(ctx context.Context) (err error) {
-			l, p := s.Ledger(), s.projector(name)
-			if l == nil || p == nil {
-				return errors.New("its ledger or its read model is not there yet")
-			}
-			stop, err = s.compare(ctx, name, m, l, p, entities, routes, states)
-			return err
-		})
-		if ok {
-			s.onStop(stop)
+		for ctx.Err() == nil {
+			s.compareCurrent(ctx, name, m, func(ctx context.Context, l *ledger.Ledger, model *Model) (func(), error) {
+				return s.compare(ctx, name, m, l, model, entities, routes, states)
+			})
 		}
 	})
 	return nil
@@ -79,7 +68,53 @@ func (s *Shadow) comparing(ctx context.Context, name event.Migration) bool {
 	}
 }
 
-func (s *Shadow) compare(ctx context.Context, name event.Migration, m config.Migration, l *ledger.Ledger, p *project.Projector,
+// compareCurrent compares the current generation until another one is, or ctx ends.
+func (s *Shadow) compareCurrent(ctx context.Context, name event.Migration, m config.Migration, start func(context.Context, *ledger.Ledger, *Model) (stop func(), err error)) {
+	x := s.modelsOf(name)
+	x.mu.Lock()
+	g, changed := x.current, x.changed
+	x.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan struct{})
+	defer func() { <-ended }()
+	s.wg.Go(func() { // until there is another generation
+		defer close(ended)
+		defer cancel()
+		for {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+			x.mu.Lock()
+			same := x.current == g
+			changed = x.changed
+			x.mu.Unlock()
+			if !same {
+				return
+			}
+		}
+	})
+	var stop func()
+	ok := keep(ctx, s.o.Log, fmt.Sprintf("comparison of %s, generation %d", name, g), func(ctx context.Context) (err error) {
+		l, model := s.Ledger(), x.generation(g)
+		if l == nil || model == nil || model.Projector() == nil {
+			return errors.New("its ledger or its read model is not there yet")
+		}
+		if err := s.bind(ctx, l, name, g); err != nil {
+			return err
+		}
+		stop, err = start(ctx, l, model)
+		return err
+	})
+	if ok {
+		<-ctx.Done()
+		stop()
+	}
+}
+
+func (s *Shadow) compare(ctx context.Context, name event.Migration, m config.Migration, l *ledger.Ledger, model *Model,
 	entities map[string]*expr.Template, routes []compare.Route, states []stateTemplate) (stop func(), err error) {
 	tracker := pending.New(s.f.Kafka.Partitions, s.o.Log)
 	if err := tracker.Start(ctx, s.f.Kafka); err != nil {
@@ -90,52 +125,76 @@ func (s *Shadow) compare(ctx context.Context, name event.Migration, m config.Mig
 			tracker.Stop()
 		}
 	}()
-	fingerprint := s.f.Fingerprint(s.o.Build)
+	g := model.Generation
+	fingerprint := fingerprint(s.f, s.o.Build, g)
+	p := model.Projector()
 	var c *compare.Comparer
 	index := func(n int32) *compare.Index { return c.Index(n) }
 	var list []*compare.State
 	for _, st := range states {
-		state, err := compare.NewState(compare.StateConfig{Migration: name, Fingerprint: fingerprint, Name: st.name, LegacySQL: st.Legacy, ModelSQL: st.Candidate,
-			Entity: st.entityOf, Key: st.keyOf, ID: st.idOf, Tables: st.Tables, Rules: st.rules, Partitions: s.f.Kafka.Partitions,
-			Legacy: legacyReader{s.Source, s.f.LegacyDB.MySQL != ""}, Model: modelReader{s.Models[name].Postgres, tracker, name, s.f.Kafka.Partitions}, Holder: holder{p}, Ledger: l,
-			RowsPerSecond: st.Sweep.RowsPerSecond, Every: st.Sweep.Every, Log: s.o.Log}, index)
+		sc := s.stateConfig(name, st, model, tracker)
+		sc.Fingerprint, sc.Holder, sc.Ledger = fingerprint, holder{p}, l
+		state, err := compare.NewState(sc, index)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, state)
 	}
-	mapped := map[[2]string]bool{}
-	for _, d := range declared(m) {
-		mapped[[2]string{d.Table, d.Column}] = d.Naming == ledger.Mapped
-	}
-	c, err = compare.New(compare.Config{Migration: name, Fingerprint: fingerprint, Topics: s.f.Kafka.Topics(), Generation: 1, Routes: routes, Ledger: l,
-		Index: compare.IndexConfig{
-			Entity: func(table string, row event.Values) (event.Entity, bool) { return expand(entities[table], row) },
-			Mapped: func(table, column string) bool {
-				if column == "" {
-					return mapped[[2]string{table, ledger.InsertColumn}] && mapped[[2]string{table, ledger.DeleteColumn}]
-				}
-				return mapped[[2]string{table, column}]
-			},
-		},
+	c, err = compare.New(compare.Config{Migration: name, Fingerprint: fingerprint, Topics: s.f.Kafka.Topics(), Generation: g, Routes: routes, Ledger: l,
+		Index: indexConfig(name, m, entities),
 		Asker: newAsker(s.f.Upstreams[m.Candidate].HTTP...), States: list, ClockError: s.f.Settle.MaxClockError, Log: s.o.Log})
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := stream.New(stream.Config{Kafka: s.f.Kafka, Group: compareGroup(s.f.Kafka, name), Topics: c.Topics(), Log: s.o.Log}, c.Open)
+	consumer, err := stream.New(stream.Config{Kafka: s.f.Kafka, Group: compareGroup(s.f.Kafka, name, g), Topics: c.Topics(), Log: s.o.Log}, c.Open)
 	if err != nil {
 		return nil, err
 	}
 	if err := consumer.Start(ctx); err != nil {
 		return nil, err
 	}
+	var running sync.WaitGroup
+	run, cancel := context.WithCancel(ctx)
 	for _, st := range list {
-		s.wg.Go(func() { st.Run(ctx) }) // ends with ctx
+		running.Go(func() { st.Run(run) }) // ends with run
 	}
 	return func() {
+		cancel()
+		running.Wait()
 		consumer.Stop()
 		tracker.Stop()
 	}, nil
+}
+
+// stateConfig is a state comparison of a generation, without what it is compared for.
+func (s *Shadow) stateConfig(name event.Migration, st stateTemplate, model *Model, tracker *pending.Tracker) compare.StateConfig {
+	return compare.StateConfig{Migration: name, Name: st.name, LegacySQL: st.Legacy, ModelSQL: st.Candidate,
+		Entity: st.entityOf, Key: st.keyOf, ID: st.idOf, Tables: st.Tables, Rules: st.rules, Partitions: s.f.Kafka.Partitions,
+		Legacy:        legacyReader{s.Source, s.f.LegacyDB.MySQL != ""},
+		Model:         modelReader{model.Postgres, tracker, name, model.Generation, s.f.Kafka.Partitions},
+		RowsPerSecond: st.Sweep.RowsPerSecond, Every: st.Sweep.Every, Log: s.o.Log}
+}
+
+func indexConfig(name event.Migration, m config.Migration, entities map[string]*expr.Template) compare.IndexConfig {
+	mapped := map[[2]string]bool{}
+	for _, d := range declared(m) {
+		mapped[[2]string{d.Table, d.Column}] = d.Naming == ledger.Mapped
+	}
+	return compare.IndexConfig{
+		Migration: name,
+		Entity:    func(table string, row event.Values) (event.Entity, bool) { return expand(entities[table], row) },
+		Mapped: func(table, column string) bool {
+			if column == "" {
+				return mapped[[2]string{table, ledger.InsertColumn}] && mapped[[2]string{table, ledger.DeleteColumn}]
+			}
+			return mapped[[2]string{table, column}]
+		},
+	}
+}
+
+// fingerprint is what evidence of a generation is bound to. Rows of another one prove nothing about it.
+func fingerprint(f *config.File, build string, g int) string {
+	return pairs.Fingerprint(f.Fingerprint(build), g)
 }
 
 // entityTemplates name each mapped table's entities.
@@ -258,6 +317,7 @@ type modelReader struct {
 	pg         *readmodel.Postgres
 	tracker    *pending.Tracker
 	migration  event.Migration
+	generation int
 	partitions int32
 }
 
@@ -266,7 +326,7 @@ func (r modelReader) Snapshot(ctx context.Context) (compare.ModelSnapshot, error
 	// nothing but marks come, the projector commits it now and then only.
 	published := make([]event.Progress, r.partitions)
 	for i := range published {
-		published[i], _ = r.tracker.Partition(r.migration, int32(i))
+		published[i], _ = r.tracker.Generation(r.migration, r.generation, int32(i))
 	}
 	n, err := r.pg.Snapshot(ctx)
 	if err != nil {
@@ -288,7 +348,7 @@ func (r modelReader) Snapshot(ctx context.Context) (compare.ModelSnapshot, error
 func (r modelReader) Dialect() compare.Dialect { return postgresDialect }
 
 func (r modelReader) Wait(ctx context.Context, at event.Position) error {
-	return r.tracker.Reached(ctx, r.migration, at)
+	return r.tracker.Reached(ctx, r.migration, r.generation, at)
 }
 
 type modelSnapshot struct {

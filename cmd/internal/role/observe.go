@@ -2,6 +2,7 @@ package role
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 
 // Published counts the domain events that this process has published, by migration, type and version.
 func (s *Shadow) Published(tell func(m event.Migration, typ, version string, n int64)) {
-	for name, m := range s.models() {
+	for name, m := range s.current() {
 		if m.Translator == nil {
 			continue // a dispatched service publishes its own
 		}
@@ -31,15 +32,15 @@ func (s *Shadow) Published(tell func(m event.Migration, typ, version string, n i
 
 // Parked counts the keys that this process has parked, by migration and the stage at which they stopped.
 func (s *Shadow) Parked(tell func(m event.Migration, stage string, n int64)) {
-	for name, m := range s.models() {
+	for name, m := range s.current() {
 		if m.Translator != nil {
 			tell(name, "translate", m.Translator.Stats().Parked.Load())
 		}
 		if m.Dispatcher != nil {
 			tell(name, "dispatch", m.Dispatcher.Stats().Parked.Load())
 		}
-		if m.Projector != nil {
-			tell(name, "project", m.Projector.Stats().Parked.Load())
+		if p := m.Projector(); p != nil {
+			tell(name, "project", p.Stats().Parked.Load())
 		}
 	}
 }
@@ -47,12 +48,13 @@ func (s *Shadow) Parked(tell func(m event.Migration, stage string, n int64)) {
 // Staleness tells, for each partition that this process projects, the age of the newest state that the read model holds
 // completely: the time since the newest fence at or below its progress was sent.
 func (s *Shadow) Staleness(now time.Time, tell func(m event.Migration, partition int32, age time.Duration)) {
-	for name, m := range s.models() {
-		if m.Projector == nil {
+	for name, m := range s.current() {
+		p := m.Projector()
+		if p == nil {
 			continue
 		}
 		for n := range s.f.Kafka.Partitions {
-			if at, ok := holds(m.Projector, n); ok {
+			if at, ok := holds(p, n); ok {
 				tell(name, n, now.Sub(at))
 			}
 		}
@@ -73,37 +75,47 @@ func holds(p *project.Projector, partition int32) (at time.Time, ok bool) {
 	return at, !at.IsZero()
 }
 
-// models is a copy that its caller may walk while parts come up.
-func (s *Shadow) models() map[event.Migration]Model {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make(map[event.Migration]Model, len(s.Models))
-	for name, m := range s.Models {
-		out[name] = *m
+// current are the generations that readers have. One that is built has no figures of its own but its groups' lag.
+func (s *Shadow) current() map[event.Migration]*Model {
+	out := map[event.Migration]*Model{}
+	for _, name := range s.f.Names() {
+		if m := s.Model(name); m != nil {
+			out[name] = m
+		}
 	}
 	return out
 }
 
-// Groups are the names of the consumer groups of this process's roles.
+// Groups are the names of the consumer groups of this process's roles, of every generation that it feeds.
 func (s *Shadow) Groups() []string {
 	names := map[string]bool{s.f.Kafka.Prefix + "." + settle.Group: true}
-	for name, m := range s.models() {
-		if m.Translator != nil {
-			names[m.Translator.Group()] = true
+	for _, name := range s.f.Names() {
+		for _, m := range s.fed(name) {
+			if m.Translator != nil {
+				names[m.Translator.Group()] = true
+			}
+			if m.Dispatcher != nil {
+				names[m.Dispatcher.Group()] = true
+			}
+			if p := m.Projector(); p != nil {
+				names[p.Group()] = true
+			}
 		}
-		if m.Dispatcher != nil {
-			names[m.Dispatcher.Group()] = true
-		}
-		if m.Projector != nil {
-			names[m.Projector.Group()] = true
-			names[compareGroup(s.f.Kafka, name)] = true
+		if m := s.Model(name); m != nil && m.Projector() != nil {
+			names[compareGroup(s.f.Kafka, name, m.Generation)] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
 }
 
-func compareGroup(k kafka.Config, m event.Migration) string {
-	return k.Prefix + ".compare." + string(m)
+// compareGroup is a group for each generation: its members read that generation's events, and members of a group must
+// read the same topics.
+func compareGroup(k kafka.Config, m event.Migration, g int) string {
+	group := k.Prefix + ".compare." + string(m)
+	if g > 1 {
+		group += fmt.Sprintf(".g%d", g)
+	}
+	return group
 }
 
 // Lags asks Kafka how far behind the groups are.

@@ -28,8 +28,9 @@ type Ops struct {
 	shadow  *Shadow // nil: no ledger here
 	proxy   *Proxy  // nil: no request path here
 
-	mu        sync.Mutex // guards backfills
+	mu        sync.Mutex // guards backfills, and the contents of runs
 	backfills map[event.Migration]*admin.BackfillStatus
+	runs      map[event.Migration]*run
 	wg        sync.WaitGroup
 	ctx       context.Context // ends with the process: a backfill outlives the request that started it
 }
@@ -39,11 +40,14 @@ var (
 	_ admin.Flipper    = (*Ops)(nil)
 	_ admin.Ledger     = (*Ops)(nil)
 	_ admin.Backfiller = (*Ops)(nil)
+
+	_ admin.Retranslator = (*Ops)(nil)
 )
 
 // newOps connects to nothing yet.
 func newOps(ctx context.Context, f *config.File, log *slog.Logger, p *Proxy, s *Shadow) (*Ops, error) {
-	o := &Ops{f: f, log: log, proxy: p, shadow: s, backfills: map[event.Migration]*admin.BackfillStatus{}, ctx: ctx}
+	o := &Ops{f: f, log: log, proxy: p, shadow: s, backfills: map[event.Migration]*admin.BackfillStatus{},
+		runs: map[event.Migration]*run{}, ctx: ctx}
 	var err error
 	quiet := slog.New(slog.DiscardHandler) // the proxy's own follower says what there is to say
 	if o.follow, err = control.Follow(ctx, control.FollowerConfig{Kafka: f.Kafka, Log: quiet}); err != nil {
@@ -57,6 +61,13 @@ func newOps(ctx context.Context, f *config.File, log *slog.Logger, p *Proxy, s *
 		o.watch.Stop()
 		o.follow.Stop()
 		return nil, err
+	}
+	if s != nil {
+		for _, name := range f.Names() {
+			if rm := f.Migrations[name].ReadModel; rm != nil {
+				o.wg.Go(func() { o.attend(ctx, name, rm) })
+			}
+		}
 	}
 	return o, nil
 }
@@ -97,7 +108,7 @@ func (o *Ops) Stages(ctx context.Context) ([]admin.StageInfo, error) {
 	for _, m := range o.f.Names() {
 		info := admin.StageInfo{Migration: m, State: o.follow.State(m), Proxies: o.proxies(m)}
 		for _, e := range o.follow.History(m) {
-			if e.Void == "" {
+			if e.Void == "" && e.Step == "" {
 				info.Since, info.Who, info.Reason, info.Forced = e.At, e.Who, e.Reason, e.Forced
 			}
 		}
@@ -256,8 +267,7 @@ func finding(f *ledger.Finding) admin.Finding {
 		out.Keys = append(out.Keys, admin.DifferingKey(k))
 	}
 	for _, e := range f.Examples {
-		out.Examples = append(out.Examples, admin.Example{At: e.At, Key: e.Key, Entity: e.Entity, Path: e.Path, Legacy: e.Legacy, Candidate: e.Candidate, Why: e.Why,
-			Writes: e.Writes, Pair: e.Pair, Target: e.Target, Low: e.Low, High: e.High})
+		out.Examples = append(out.Examples, example(e))
 	}
 	return out
 }

@@ -123,6 +123,7 @@ func (p *Proxy) openRecording(ctx context.Context) error {
 		return err
 	}
 	p.Tracker = pending.New(p.f.Kafka.Partitions, p.o.Log)
+	p.Tracker.Read(p.generations)
 	p.Beacon, err = control.NewBeacon(p.f.Kafka, p.o.Log, replica, event.Epoch(p.Journal.Epoch()), c.Listen, p.states)
 	if err != nil {
 		return err
@@ -140,6 +141,7 @@ func (p *Proxy) openRecording(ctx context.Context) error {
 		sides[name] = pairs.Sides{Legacy: p.backends[m.Legacy].where, Candidate: p.backends[m.Candidate].where}
 	}
 	p.Pairs = pairs.New(pairs.Config{Replica: replica, Epoch: event.Epoch(p.Journal.Epoch()), Fingerprint: p.f.Fingerprint(p.o.Build),
+		Generation: func(m event.Migration) int { return p.Follower.State(m).Current() },
 		ClockError: p.f.Settle.MaxClockError, Model: p.Tracker, Sides: sides, Publish: p.publish})
 	return nil
 }
@@ -150,6 +152,19 @@ func (p *Proxy) states() map[event.Migration]stage.State {
 		return nil
 	}
 	return p.Follower.States()
+}
+
+// unread is no generation at all: nothing is known to hold anything.
+var unread = []int{0}
+
+// generations are those that readers may be using. Until the control log was read, what the disk says of them may be old.
+func (p *Proxy) generations(m event.Migration) []int {
+	select {
+	case <-p.Follower.Ready():
+		return p.Follower.State(m).Read()
+	default:
+		return unread
+	}
 }
 
 // publish hands a pair or tally to Kafka without waiting for it.
@@ -177,7 +192,9 @@ func (p *Proxy) startRecording(ctx context.Context) {
 }
 
 // ensureTopics creates what is missing, the event topics of every migration included.
-func ensureTopics(ctx context.Context, f *config.File) error {
+func ensureTopics(ctx context.Context, f *config.File) error { return makeTopics(ctx, f, topics(f)...) }
+
+func makeTopics(ctx context.Context, f *config.File, topics ...kafka.Topic) error {
 	cl, err := f.Kafka.Client("banyan-topics")
 	if err != nil {
 		return err
@@ -185,7 +202,7 @@ func ensureTopics(ctx context.Context, f *config.File) error {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return f.Kafka.EnsureTopics(ctx, cl, topics(f)...)
+	return f.Kafka.EnsureTopics(ctx, cl, topics...)
 }
 
 // handler builds the table of routes and what each migration does with them.

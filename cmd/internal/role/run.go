@@ -62,7 +62,7 @@ func (p *Process) start(ctx context.Context, roles Roles, metrics http.Handler) 
 		if p.Ops, err = newOps(ctx, p.f, p.o.Log, p.Proxy, p.Shadow); err != nil {
 			return err
 		}
-		c.Stages, c.Flips, c.Findings, c.Backfill, c.Status = p.Ops, p.Ops, p.Ops, p.Ops, p.status()
+		c.Stages, c.Flips, c.Findings, c.Backfill, c.Retranslate, c.Status = p.Ops, p.Ops, p.Ops, p.Ops, p.Ops, p.status()
 	}
 	if p.Proxy != nil && len(p.Proxy.Balancers()) > 0 {
 		c.Status = append(c.Status, admin.Part{Name: "upstreams", Read: func(context.Context) (any, error) { return p.Proxy.Balancers(), nil }})
@@ -164,6 +164,7 @@ func (p *Process) status() []admin.Part {
 		)
 	}
 	out = append(out, admin.Part{Name: "replicas", Read: func(context.Context) (any, error) { return p.Ops.watch.Live(), nil }})
+	out = append(out, admin.Part{Name: "generations", Read: p.Ops.generations})
 	if p.Shadow != nil {
 		out = append(out,
 			admin.Part{Name: "change_log", Read: func(context.Context) (any, error) { return p.Shadow.Publisher.Stats(), nil }},
@@ -175,7 +176,7 @@ func (p *Process) status() []admin.Part {
 
 func (p *Process) progress(context.Context) (any, error) {
 	out := map[string]any{}
-	for name := range p.Shadow.Models {
+	for name := range p.Shadow.models {
 		pr := p.Shadow.projector(name)
 		if pr == nil {
 			continue

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"banyan/cmd/internal/config"
@@ -14,10 +13,7 @@ import (
 	"banyan/proxy/control"
 	"banyan/proxy/event"
 	"banyan/shadow/contract"
-	"banyan/shadow/dispatch"
 	"banyan/shadow/ledger"
-	"banyan/shadow/project"
-	"banyan/shadow/readmodel"
 	"banyan/shadow/settle"
 	"banyan/shadow/translate"
 )
@@ -30,8 +26,9 @@ type Shadow struct {
 	Source    changelog.Source
 	Publisher *changelog.Publisher
 	Settle    *settle.Service
-	Models    map[event.Migration]*Model
 	Contracts *contract.Registry
+
+	models map[event.Migration]*models
 
 	mu     sync.Mutex // guards Ledger, which comes up in the background
 	ledger *ledger.Ledger
@@ -44,19 +41,11 @@ type Shadow struct {
 	stopMu sync.Mutex
 }
 
-// Model is one migration's read model, with what feeds it.
-type Model struct {
-	Translator *translate.Translator // or
-	Dispatcher *dispatch.Dispatcher
-	Projector  *project.Projector
-	Postgres   *readmodel.Postgres
-}
-
 // StartShadow checks everything that can be checked without connecting, and starts each part in the background: what is
 // down is waited for.
 func StartShadow(ctx context.Context, f *config.File, o Options) (*Shadow, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Shadow{f: f, o: o, cancel: cancel, topics: make(chan struct{}), Models: map[event.Migration]*Model{}}
+	s := &Shadow{f: f, o: o, cancel: cancel, topics: make(chan struct{}), models: map[event.Migration]*models{}}
 	if err := s.start(ctx); err != nil {
 		s.Stop()
 		return nil, err
@@ -91,7 +80,7 @@ func (s *Shadow) start(ctx context.Context) error {
 		return err
 	}
 	for _, name := range s.f.Names() {
-		if err := s.startModel(ctx, name, s.f.Migrations[name]); err != nil {
+		if err := s.startMigration(ctx, name, s.f.Migrations[name]); err != nil {
 			return fmt.Errorf("migration %s: %w", name, err)
 		}
 	}
@@ -157,13 +146,14 @@ func (s *Shadow) judgeWith(ctx context.Context, o *Ops) {
 			return errNoLedger
 		}
 		l.UseGates(o.gates())
+		select {
+		case <-s.follow.Ready():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		for _, name := range s.f.Names() {
-			restarted, err := l.SetFingerprint(ctx, name, s.f.Fingerprint(s.o.Build))
-			if err != nil {
+			if err := s.bind(ctx, l, name, s.follow.State(name).Current()); err != nil {
 				return err
-			}
-			if restarted {
-				s.o.Log.Info("evidence starts anew: config, rules, contracts, mappings or the build changed", "migration", name)
 			}
 			if err := l.Declare(ctx, name, declared(s.f.Migrations[name])); err != nil {
 				return err
@@ -173,11 +163,13 @@ func (s *Shadow) judgeWith(ctx context.Context, o *Ops) {
 	}, func() {})
 }
 
-// projector is nil until its databases are there.
-func (s *Shadow) projector(m event.Migration) *project.Projector {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.Models[m].Projector
+// bind lets evidence count that belongs to this config and generation, and no other.
+func (s *Shadow) bind(ctx context.Context, l *ledger.Ledger, name event.Migration, g int) error {
+	restarted, err := l.SetFingerprint(ctx, name, fingerprint(s.f, s.o.Build, g))
+	if restarted {
+		s.o.Log.Info("evidence starts anew: config, rules, contracts, mappings, the build or the generation changed", "migration", name, "generation", g)
+	}
+	return err
 }
 
 // checkpoints keeps backfills resumable in the ledger.
@@ -239,82 +231,27 @@ func (s *Shadow) startSettle(ctx context.Context) error {
 	return nil
 }
 
-func (s *Shadow) startModel(ctx context.Context, name event.Migration, m config.Migration) error {
-	rules, err := translate.Compile(m.Translate(name), s.Contracts)
-	if err != nil {
+// startMigration tries the config out, and feeds the generations that the control log wants.
+func (s *Shadow) startMigration(ctx context.Context, name event.Migration, m config.Migration) error {
+	if _, err := translate.Compile(m.Translate(name), s.Contracts); err != nil {
 		return err
 	}
-	model := &Model{}
-	s.Models[name] = model
-	if m.Dispatch == "" {
-		model.Translator = translate.New(rules, s.f.Kafka, s.o.Log)
-		s.later(ctx, "translate "+string(name), model.Translator.Start, model.Translator.Stop)
-	} else {
-		model.Dispatcher, err = dispatch.New(dispatch.Config{Kafka: s.f.Kafka, Migration: name, Generation: 1, URL: m.Dispatch, Rules: rules, Log: s.o.Log})
+	if m.ReadModel != nil {
+		if _, err := s.projection(name, m, 1); err != nil {
+			return err
+		}
+		pg, err := s.openPostgres(ctx, name, m, 1)
 		if err != nil {
 			return err
 		}
-		s.later(ctx, "dispatch "+string(name), model.Dispatcher.Start, model.Dispatcher.Stop)
+		pg.Close()
 	}
+	s.models[name] = &models{fed: map[int]*Model{}, changed: make(chan struct{})}
+	s.wg.Go(func() { s.feed(ctx, name, m) })
 	if m.ReadModel == nil {
 		return nil
 	}
-	if err := s.startProjection(ctx, name, m, model); err != nil {
-		return err
-	}
 	return s.startCompare(ctx, name, m)
-}
-
-func (s *Shadow) startProjection(ctx context.Context, name event.Migration, m config.Migration, model *Model) error {
-	rm := m.ReadModel
-	ddl := ""
-	if rm.Schema != "" {
-		b, err := os.ReadFile(s.f.Path(rm.Schema))
-		if err != nil {
-			return fmt.Errorf("read_model.schema: %w", err)
-		}
-		ddl = string(b)
-	}
-	var err error
-	model.Postgres, err = readmodel.OpenPostgres(ctx, readmodel.PostgresConfig{URL: rm.Postgres, Schema: readmodel.Schema(name, 1), DDL: ddl})
-	if err != nil {
-		return err
-	}
-	s.onStop(model.Postgres.Close)
-	cfg := project.Config{Kafka: s.f.Kafka, Migration: name, Generation: 1, OrderBy: m.OrderBy, Files: os.DirFS(filepath.Clean(s.f.Path("."))), Contracts: s.Contracts,
-		Log: s.o.Log, On: rm.On, Documents: rm.Documents, Batch: rm.Batch}
-	if err := cfg.Validate(); err != nil {
-		return fmt.Errorf("read_model: %w", err)
-	}
-	s.later(ctx, "projection of "+string(name), func(ctx context.Context) error {
-		var redis *readmodel.Redis
-		if rm.Redis != "" {
-			if redis, err = readmodel.OpenRedis(readmodel.RedisConfig{URL: rm.Redis, Prefix: s.f.Kafka.Prefix, Migration: name, Generation: 1}); err != nil {
-				return err
-			}
-		}
-		p, err := project.New(cfg, model.Postgres, redis)
-		if err == nil {
-			err = p.Start(ctx)
-		}
-		if err != nil {
-			if redis != nil {
-				redis.Close()
-			}
-			return err
-		}
-		s.mu.Lock()
-		model.Projector = p
-		s.mu.Unlock()
-		s.onStop(func() {
-			p.Stop()
-			if redis != nil {
-				redis.Close()
-			}
-		})
-		return nil
-	}, func() {})
-	return nil
 }
 
 // Backfill imports every mapped table of a migration.

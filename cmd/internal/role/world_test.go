@@ -177,13 +177,13 @@ func (w *world) caughtUp(m event.Migration) {
 // state is how far each part of the pipeline is, for a failed test.
 func (w *world) state(m event.Migration) string {
 	s := fmt.Sprintf("change log %+v\nmirror %+v\n", w.shadow.Publisher.Stats(), w.proxy.Mirror.Account())
-	model := w.shadow.Models[m]
+	model := w.shadow.Model(m)
 	if model.Translator != nil {
 		st := model.Translator.Stats()
 		s += fmt.Sprintf("translate: entries %d, events %d, marks %d, parked %d\n", st.Entries.Load(), st.Events.Load(), st.Marks.Load(), st.Parked.Load())
 	}
-	if model.Projector != nil {
-		st := model.Projector.Stats()
+	if p := model.Projector(); p != nil {
+		st := p.Stats()
 		s += fmt.Sprintf("project: events %d, batches %d, parked %d, retries %d, bad marks %d\n", st.Events.Load(), st.Batches.Load(), st.Parked.Load(), st.Retries.Load(), st.BadMarks.Load())
 	}
 	return s

@@ -4,7 +4,8 @@
 // It promises: a 2xx answer says that the command's events are acknowledged by Kafka; a repeat publishes the same event
 // ids, or nothing; nothing is written to a database, and no value of legacy's rows is copied but ids and clock. It leaves
 // the rules of the game to economy. It fails with 5xx for everything that may pass, and with 422 for a command that it
-// will never understand: then banyan parks the match.
+// will never understand: then banyan parks the match. A command names the generation of events that it is delivered for:
+// it is decided on what happened in that one, and its events go there.
 package command
 
 import (
@@ -39,9 +40,8 @@ const maxCommand = 8 << 20
 // Handler is the command side.
 type Handler struct {
 	Kafka    kafka.Config
-	Topic    string
 	Producer *kgo.Client // of kafka.Config.Producer
-	Book     *book.Book
+	Books    *book.Library
 	Bug      bool // see economy.Options
 	Log      *slog.Logger
 
@@ -97,6 +97,15 @@ func (h *Handler) take(ctx context.Context, c *dispatch.Command) (reply dispatch
 	if _, err := book.MatchOf(c.Key); err != nil {
 		return reply, &badError{err}
 	}
+	if c.Generation < 1 {
+		return reply, &badError{fmt.Errorf("generation %d: want 1 or more", c.Generation)}
+	}
+	books, release, err := h.Books.Use(ctx, c.Generation)
+	if err != nil {
+		return reply, err
+	}
+	defer release()
+	topic := h.Kafka.Topics().Events(c.Migration, c.Generation)
 	h.Stats.Commands.Add(1)
 	var records []*kgo.Record
 	decide := func(v book.View) error {
@@ -126,12 +135,12 @@ func (h *Handler) take(ctx context.Context, c *dispatch.Command) (reply dispatch
 		for i, e := range events {
 			ev := envelope(c, i, e)
 			if !v.Published(ev.ID) {
-				records = append(records, kafka.EventRecord(h.Topic, c.Partition, &ev))
+				records = append(records, kafka.EventRecord(topic, c.Partition, &ev))
 			}
 		}
 		return nil
 	}
-	err = h.Book.Decide(ctx, c.Key, c.Write.String(), c.ReadTo, decide, func() (int64, error) {
+	err = books.Decide(ctx, c.Key, c.Write.String(), c.ReadTo, decide, func() (int64, error) {
 		if len(records) == 0 {
 			return 0, nil
 		}

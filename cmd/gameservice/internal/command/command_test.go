@@ -55,12 +55,21 @@ func newBench(t *testing.T) *bench {
 func (b *bench) service(matches int) *Handler {
 	b.t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	bk, err := book.Open(b.t.Context(), book.Config{Kafka: b.kafka, Topic: topic, Source: Source, Matches: matches, Log: log})
+	books := book.NewLibrary(2, func(ctx context.Context, g int) (*book.Book, func(), error) {
+		bk, err := book.Open(ctx, book.Config{Kafka: b.kafka, Topic: b.kafka.Topics().Events("economy", g), Source: Source, Matches: matches, Log: log})
+		if err != nil {
+			return nil, nil, err
+		}
+		return bk, bk.Close, nil
+	})
+	b.t.Cleanup(books.Close)
+	// As long as the service lives it follows the topic: what comes before its first command must not be missed by a test.
+	_, release, err := books.Use(b.t.Context(), 1)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(bk.Close)
-	return &Handler{Kafka: b.kafka, Topic: topic, Producer: b.cl, Book: bk, Log: log}
+	release()
+	return &Handler{Kafka: b.kafka, Producer: b.cl, Books: books, Log: log}
 }
 
 // told publishes events as banyan does, one per line: "type data".

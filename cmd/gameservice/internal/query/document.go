@@ -14,12 +14,14 @@ import (
 type document struct {
 	json          json.RawMessage
 	before, after event.Position
+	generation    int
 }
 
 // document asks Redis, and PostgreSQL when Redis has not got it, is behind or away. A document that is behind is better
 // than none: it says so itself.
 func (h *Handler) document(ctx context.Context, m Model, order event.OrderingKey, key, statement, name string, id int64) (document, error) {
 	d, fresh, errRedis := h.fromRedis(ctx, m, order, key)
+	d.generation = m.Generation
 	if fresh {
 		return d, nil
 	}
@@ -75,7 +77,7 @@ func (h *Handler) fromPostgres(ctx context.Context, m Model, order event.Orderin
 	if err != nil {
 		return document{}, err
 	}
-	d := document{before: p.Complete(order), after: max(p.Applied, p.Position)}
+	d := document{before: p.Complete(order), after: max(p.Applied, p.Position), generation: m.Generation}
 	for v := range rows.All() {
 		if text, ok := v[rows.Columns[1]].(string); ok {
 			d.json = json.RawMessage(text)

@@ -29,15 +29,24 @@ import (
 // PositionHeader is where the proxy reads how fresh an answer is.
 const PositionHeader = "Banyan-Position"
 
-// Model is one read model: its documents and the tables behind them.
+// GenerationHeader is where the proxy reads which generation of the read model an answer was made from.
+const GenerationHeader = "Banyan-Generation"
+
+// Model is one generation of a read model: its documents and the tables behind them.
 type Model struct {
-	Redis    *readmodel.Redis // nil: PostgreSQL alone
-	Postgres *readmodel.Postgres
+	Generation int
+	Redis      *readmodel.Redis // nil: PostgreSQL alone
+	Postgres   *readmodel.Postgres
+}
+
+// Source gives the generation to read from now on, until release is called; it fails when it is not known which.
+type Source interface {
+	Model(ctx context.Context) (m Model, release func(), err error)
 }
 
 // Config of the query side.
 type Config struct {
-	Units, Economy Model
+	Units, Economy Source
 	Partitions     int32
 	SQL            fs.FS         // the documents' statements, the same that the projection renders with
 	Stale          time.Duration // Redis is asked no further when its progress is older; default 5s
@@ -81,15 +90,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.Serv
 // asked is a read by somebody who may.
 type asked struct {
 	*http.Request
-	match, player int64
-	order         event.OrderingKey
-	now           time.Time
+	match, player  int64
+	order          event.OrderingKey
+	now            time.Time
+	units, economy Model // the same for the whole answer, whatever becomes the current one meanwhile
 }
 
 // answer is the JSON of an answer and the positions that it lies between.
 type answer struct {
 	body          []byte
 	before, after event.Position
+	generation    int
 }
 
 // inMatch finds out who asks for what, and refuses strangers as legacy does.
@@ -101,8 +112,13 @@ func (h *Handler) inMatch(answerTo func(asked) (answer, error)) http.HandlerFunc
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		q := asked{r, match, player, event.OrderingKey("match/" + strconv.FormatInt(match, 10)), h.cfg.Now()}
-		home, err := h.members.match(r.Context(), h.cfg.Units.Postgres, player)
+		q := asked{Request: r, match: match, player: player, order: event.OrderingKey("match/" + strconv.FormatInt(match, 10)), now: h.cfg.Now()}
+		release, err := h.models(&q)
+		home := int64(0)
+		if err == nil {
+			defer release()
+			home, err = h.members.match(r.Context(), q.units.Postgres, player)
+		}
 		var a answer
 		switch {
 		case err != nil:
@@ -123,9 +139,25 @@ func (h *Handler) inMatch(answerTo func(asked) (answer, error)) http.HandlerFunc
 		w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 		if a.after > 0 {
 			w.Header().Set(PositionHeader, a.before.String()+"-"+a.after.String())
+			w.Header().Set(GenerationHeader, strconv.Itoa(a.generation))
 		}
 		_, _ = w.Write(a.body) // the client may be gone
 	}
+}
+
+// models are the generations that are current now.
+func (h *Handler) models(q *asked) (release func(), err error) {
+	units, first, err := h.cfg.Units.Model(q.Context())
+	if err != nil {
+		return nil, err
+	}
+	economy, second, err := h.cfg.Economy.Model(q.Context())
+	if err != nil {
+		first()
+		return nil, err
+	}
+	q.units, q.economy = units, economy
+	return func() { first(); second() }, nil
 }
 
 // id is a number of the path or the query.
@@ -151,11 +183,11 @@ func (q *asked) open() []byte {
 // spread makes an answer of a document whose members are the answer's.
 func (q *asked) spread(d document) answer {
 	b := append(q.open(), ',')
-	return answer{append(b, d.json[1:]...), d.before, d.after}
+	return answer{append(b, d.json[1:]...), d.before, d.after, d.generation}
 }
 
 func (h *Handler) gameMap(q asked) (answer, error) {
-	d, err := h.document(q.Context(), h.cfg.Units, q.order, fmt.Sprintf("match:%d:map", q.match), "units/map_document.sql", "match", q.match)
+	d, err := h.document(q.Context(), q.units, q.order, fmt.Sprintf("match:%d:map", q.match), "units/map_document.sql", "match", q.match)
 	if err != nil {
 		return answer{}, err
 	}
@@ -163,7 +195,7 @@ func (h *Handler) gameMap(q asked) (answer, error) {
 }
 
 func (h *Handler) trades(q asked) (answer, error) {
-	d, err := h.document(q.Context(), h.cfg.Economy, q.order, fmt.Sprintf("match:%d:trades", q.match), "economy/trades_document.sql", "match", q.match)
+	d, err := h.document(q.Context(), q.economy, q.order, fmt.Sprintf("match:%d:trades", q.match), "economy/trades_document.sql", "match", q.match)
 	if err != nil {
 		return answer{}, err
 	}
@@ -189,7 +221,7 @@ type unit struct {
 
 func (h *Handler) units(q asked) (answer, error) {
 	of := leadingInt(q.PathValue("of"))
-	d, err := h.document(q.Context(), h.cfg.Units, q.order, fmt.Sprintf("player:%d:units", of), "units/units_document.sql", "player", of)
+	d, err := h.document(q.Context(), q.units, q.order, fmt.Sprintf("player:%d:units", of), "units/units_document.sql", "player", of)
 	if err != nil {
 		return answer{}, err
 	}
@@ -214,7 +246,7 @@ func (h *Handler) units(q asked) (answer, error) {
 	}
 	b := strconv.AppendInt(append(q.open(), `,"player":`...), of, 10)
 	b = append(append(b, `,"units":`...), list...)
-	return answer{append(b, '}'), d.before, d.after}, nil
+	return answer{append(b, '}'), d.before, d.after, d.generation}, nil
 }
 
 // leadingInt reads a player's id as clients may write it: legacy takes the digits at its beginning.
@@ -253,7 +285,7 @@ func (h *Handler) resources(q asked) (answer, error) {
 	if of := q.URL.Query().Get("of"); of != "" && of != strconv.FormatInt(q.player, 10) {
 		return refused("notyours"), nil
 	}
-	d, err := h.document(q.Context(), h.cfg.Economy, q.order, fmt.Sprintf("player:%d:resources", q.player), "economy/resources_document.sql", "player", q.player)
+	d, err := h.document(q.Context(), q.economy, q.order, fmt.Sprintf("player:%d:resources", q.player), "economy/resources_document.sql", "player", q.player)
 	if err != nil {
 		return answer{}, err
 	}
@@ -267,7 +299,7 @@ func (h *Handler) resources(q asked) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return q.spread(document{json: body, before: d.before, after: d.after}), nil
+	return q.spread(document{json: body, before: d.before, after: d.after, generation: d.generation}), nil
 }
 
 // lookup asks PostgreSQL once.
