@@ -140,6 +140,20 @@ func (o *Operator) Backfill(ctx context.Context, m event.Migration) (*admin.Back
 	return nil, nil
 }
 
+// Retranslation tells how far one is, in words; "" if none was begun.
+func (o *Operator) Retranslation(ctx context.Context, m event.Migration) (string, error) {
+	var out struct{ Retranslations []admin.RetranslateStatus }
+	if err := o.call(ctx, http.MethodGet, "/api/v1/retranslate", nil, &out); err != nil {
+		return "", err
+	}
+	for _, r := range out.Retranslations {
+		if r.Migration == m {
+			return fmt.Sprintf("%s, %d of %d partitions have caught up, %d rows compared, %d differ", r.Phase, r.CaughtUp, r.Partitions, r.Compared, r.Different), nil
+		}
+	}
+	return "", nil
+}
+
 // Status reads one part of the status.
 func (o *Operator) Status(ctx context.Context, part string, out any) error {
 	var all map[string]json.RawMessage

@@ -2,6 +2,7 @@ package story
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,13 +22,16 @@ type bug struct {
 	migration event.Migration
 	place     string // of the comparison of rows
 	cause     string
+	mended    string // how
 	found     string // the finding's id
 }
 
 func planting() []*bug {
 	return []*bug{
-		{what: "the mapping of game.unit.fought sends a unit's health before the fight, not after it", migration: "units", place: "/hp", cause: "translation"},
-		{what: "the service credits a buyer of iron with what it paid", migration: "economy", place: "/iron", cause: "translation"},
+		{what: "the mapping of game.unit.fought sends a unit's health before the fight, not after it", migration: "units", place: "/hp", cause: "translation",
+			mended: "game.unit.fought tells the health after the fight"},
+		{what: "the service credits a buyer of iron with what it paid", migration: "economy", place: "/iron", cause: "translation",
+			mended: "a buyer of iron is credited with what it bought"},
 	}
 }
 
@@ -114,7 +118,7 @@ var gateAct = act{
 
 var fixAct = act{
 	"fixed",
-	"Back to dualwrite first. A second proxy with the mended configuration takes over and the first one drains; shadow and service are started again\nwithout the bugs. What wrong events left in the read models is mended by importing all rows again at a known position:\nmaking the events anew from the recorded writes (retranslate) is not built yet.",
+	"Back to dualwrite first. A second proxy with the mended configuration takes over and the first one drains; shadow and service are started again\nwithout the bugs. What wrong events left in the read models is mended by making the events anew, from what was recorded since\nthe import: a second generation grows beside the first one, is compared with legacy row by row, and takes over if all are equal.",
 	func(s *Story, ctx context.Context) error {
 		for _, m := range migrations {
 			if err := s.flip(ctx, m, stage.State{Stage: stage.DualWrite}, "while read models are mended, answers say nothing"); err != nil {
@@ -158,8 +162,10 @@ var fixAct = act{
 			return err
 		}
 		s.mended = time.Now()
-		if err := s.backfill(ctx, true); err != nil {
-			return err
+		for i, m := range migrations {
+			if err := s.retranslate(ctx, m, s.bugs[i].mended); err != nil {
+				return err
+			}
 		}
 		for _, m := range migrations {
 			if err := s.flip(ctx, m, stage.State{Stage: stage.Shadow}, "mended"); err != nil {
@@ -171,6 +177,51 @@ var fixAct = act{
 		}
 		return s.crowd.begin(ctx) // the new proxy learns whose session it is at login, and everybody looks at everything again
 	},
+}
+
+// retranslate makes a new generation of a migration, and wants it equal to legacy and swapped.
+func (s *Story) retranslate(ctx context.Context, m event.Migration, reason string) error {
+	type ended struct {
+		r   operator.Result
+		err error
+	}
+	start, done := time.Now(), make(chan ended, 1)
+	go func() { // ends with the command, which ends with ctx
+		r, err := s.command(ctx, "retranslate", string(m), "--reason", reason, "-o", "json")
+		done <- ended{r, err}
+	}()
+	var e ended
+	err := s.until(ctx, 2*time.Minute, "new generation of "+string(m), func(ctx context.Context) (bool, string, error) {
+		select {
+		case e = <-done:
+			return true, "", e.err
+		default:
+		}
+		detail, err := s.ops.Retranslation(ctx, m)
+		if err != nil {
+			detail = err.Error() // the command says it better
+		}
+		return false, detail, nil
+	})
+	if err != nil {
+		return err
+	}
+	var st admin.RetranslateStatus
+	if err := json.Unmarshal([]byte(e.r.Stdout), &st); err != nil {
+		return fmt.Errorf("retranslate %s: exit status %d: %s %s", m, e.r.Status, e.r.Stdout, e.r.Stderr)
+	}
+	if !s.Out.Check(e.r.Status == 0 && st.Swapped && st.Verified, "%s: generation %d is made anew in %s while %d players go on: %d rows compared with legacy, %d differ; swapped by one record%s", m, st.To,
+		time.Since(start).Round(100*time.Millisecond), s.crowd.players(), st.Compared, st.Different, errorOf(&st)) {
+		return fmt.Errorf("retranslate %s: %s", m, e.r.Stdout)
+	}
+	return nil
+}
+
+func errorOf(st *admin.RetranslateStatus) string {
+	if st.Error == "" {
+		return ""
+	}
+	return ": " + st.Error
 }
 
 // closed waits until the planted bugs' findings have closed by themselves.

@@ -79,7 +79,7 @@ var dualwriteAct = act{
 		if err := s.crowd.begin(ctx); err != nil { // the proxy learns whose session it is at login
 			return err
 		}
-		if err := s.backfill(ctx, false); err != nil {
+		if err := s.backfill(ctx); err != nil {
 			return err
 		}
 		if err := s.Sys.ServiceReady(ctx); err != nil {
@@ -160,12 +160,9 @@ func failing(gates []admin.Gate) string {
 }
 
 // backfill imports both migrations. One that failed is started again, a few times: it says that it goes on then.
-func (s *Story) backfill(ctx context.Context, again bool) error {
+func (s *Story) backfill(ctx context.Context) error {
 	for _, m := range migrations {
 		args := []string{"backfill", string(m), "--detach"} // its progress is shown here
-		if again {
-			args = append(args, "--restart")
-		}
 		b, err := s.backfillOne(ctx, m, args)
 		for try := 0; err == nil && b.State == admin.Failed && try < 3; try++ {
 			s.Out.Say("it stopped: %s", b.Error)

@@ -33,6 +33,7 @@ type Ops struct {
 	runs      map[event.Migration]*run
 	wg        sync.WaitGroup
 	ctx       context.Context // ends with the process: a backfill outlives the request that started it
+	retire    time.Duration   // RetireAfter; tests cannot wait so long
 }
 
 var (
@@ -46,7 +47,11 @@ var (
 
 // newOps connects to nothing yet.
 func newOps(ctx context.Context, f *config.File, log *slog.Logger, p *Proxy, s *Shadow) (*Ops, error) {
-	o := &Ops{f: f, log: log, proxy: p, shadow: s, backfills: map[event.Migration]*admin.BackfillStatus{},
+	return newOpsWith(ctx, f, log, p, s, RetireAfter)
+}
+
+func newOpsWith(ctx context.Context, f *config.File, log *slog.Logger, p *Proxy, s *Shadow, retire time.Duration) (*Ops, error) {
+	o := &Ops{retire: retire, f: f, log: log, proxy: p, shadow: s, backfills: map[event.Migration]*admin.BackfillStatus{},
 		runs: map[event.Migration]*run{}, ctx: ctx}
 	var err error
 	quiet := slog.New(slog.DiscardHandler) // the proxy's own follower says what there is to say

@@ -450,10 +450,10 @@ func (o *Ops) lead(ctx context.Context, name event.Migration, p *readmodel.Point
 	if st.Retiring == 0 {
 		return true
 	}
-	o.log.Info("readers are told of a generation", "migration", name, "generation", st.Current(), "before", st.Retiring, "retired_in", RetireAfter)
-	wait := RetireAfter
+	o.log.Info("readers are told of a generation", "migration", name, "generation", st.Current(), "before", st.Retiring, "retired_in", o.retire)
+	wait := o.retire
 	if !o.mine(name, st) {
-		wait += RetireAfter / 2 // whoever swapped comes first, as long as it lives
+		wait += o.retire / 2 // whoever swapped comes first, as long as it lives
 	}
 	if !sleep(ctx, wait) {
 		return false

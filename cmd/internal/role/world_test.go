@@ -16,6 +16,7 @@ import (
 	"banyan/proxy/control"
 	"banyan/proxy/event"
 	"banyan/proxy/stage"
+	"banyan/shadow/readmodel"
 	"banyan/testdata/game"
 	"banyan/testdata/lab"
 
@@ -219,12 +220,17 @@ func (w *world) legacyRows(query string) map[string]string {
 
 func (w *world) modelRows(m event.Migration, query string) map[string]string {
 	w.t.Helper()
+	return w.generationRows(m, 1, query)
+}
+
+func (w *world) generationRows(m event.Migration, generation int, query string) map[string]string {
+	w.t.Helper()
 	c, err := pgx.Connect(w.t.Context(), w.model)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer c.Close(context.Background())
-	if _, err := c.Exec(w.t.Context(), "set search_path = banyan_"+string(m)+"_g1"); err != nil {
+	if _, err := c.Exec(w.t.Context(), "set search_path = "+readmodel.Schema(m, generation)); err != nil {
 		w.t.Fatal(err)
 	}
 	rows, err := c.Query(w.t.Context(), query)

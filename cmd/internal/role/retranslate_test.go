@@ -1,0 +1,260 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"banyan/cmd/internal/config"
+	"banyan/cmd/internal/play"
+	"banyan/proxy/admin"
+	"banyan/proxy/event"
+	"banyan/proxy/stage"
+	"banyan/shadow/readmodel"
+	"banyan/testdata/game"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// shadowProcess is a shadow role with its operator's side, as a process has them.
+type shadowProcess struct {
+	w      *world
+	shadow *Shadow
+	ops    *Ops
+	cancel context.CancelFunc
+}
+
+// startShadowOf starts one with a mapping of units' health; it ends with the test at the latest.
+func (w *world) startShadowOf(hp string) *shadowProcess {
+	w.t.Helper()
+	f := load(w.t, w.env)
+	mapHealth(f, hp)
+	p := &shadowProcess{w: w}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	p.cancel = cancel
+	var err error
+	if p.shadow, err = StartShadow(ctx, f, Options{Log: quiet(w.t)}); err != nil {
+		w.t.Fatal(err)
+	}
+	if p.ops, err = newOpsWith(ctx, f, quiet(w.t), nil, p.shadow, time.Second); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(p.stop)
+	return p
+}
+
+// mapHealth changes what game.unit.fought tells: row.hp is right.
+func mapHealth(f *config.File, hp string) {
+	t := f.Migrations["units"].Rows["units"]
+	for i, u := range t.OnUpdate {
+		if slices.Contains(u.Columns, "hp") {
+			t.OnUpdate[i].Data["hp"] = hp
+		}
+	}
+}
+
+func (p *shadowProcess) stop() {
+	if p.cancel != nil {
+		p.cancel()
+		p.cancel = nil
+		p.ops.stop()
+		p.shadow.Stop()
+	}
+}
+
+// state follows this process's control log until it is as wanted.
+func (p *shadowProcess) until(what string, ok func(stage.State) bool) stage.State {
+	p.w.t.Helper()
+	late := time.After(60 * time.Second)
+	for {
+		changed := p.ops.follow.Changed()
+		s := p.ops.follow.State("units")
+		if ok(s) {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-late:
+			p.w.t.Fatalf("%s: %+v", what, s)
+		}
+	}
+}
+
+// retranslate asks and waits for the end.
+func (p *shadowProcess) retranslate(r admin.RetranslateRequest) admin.RetranslateStatus {
+	p.w.t.Helper()
+	p.ask(r)
+	return p.await()
+}
+
+func (p *shadowProcess) ask(r admin.RetranslateRequest) {
+	p.w.t.Helper()
+	r.Migration, r.Who, r.Reason = "units", "test", "test"
+	if _, err := p.ops.Retranslate(p.w.t.Context(), r); err != nil {
+		p.w.t.Fatal(err)
+	}
+}
+
+func (p *shadowProcess) await() admin.RetranslateStatus {
+	p.w.t.Helper()
+	for deadline := time.Now().Add(90 * time.Second); ; {
+		list, err := p.ops.Retranslations(p.w.t.Context())
+		if err != nil || len(list) != 1 {
+			p.w.t.Fatal(list, err)
+		}
+		if list[0].State != admin.Running {
+			p.w.t.Logf("%+v", list[0])
+			return list[0]
+		}
+		if time.Now().After(deadline) {
+			p.w.t.Fatalf("it runs on: %+v\nnew generation: %s", list[0], p.w.state("units"))
+		}
+		time.Sleep(20 * time.Millisecond) // as the command does: the status tells nobody
+	}
+}
+
+const legacyUnits = "SELECT id, concat_ws('|', match_id, player_id, province_id, type, hp, is_moving, client_ref) FROM units"
+const modelUnits = "SELECT id::text, concat_ws('|', match_id, player_id, province_id, type, hp, is_moving::int, client_ref) FROM units"
+
+// wound writes past the proxy: what is told of it goes by `rows:`.
+func (w *world) wound(where string) {
+	w.t.Helper()
+	if _, err := w.legacy.ExecContext(w.t.Context(), "UPDATE units SET hp = hp - 1 WHERE "+where); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// A mapping is wrong, rows differ; it is mended, and a new generation is made under continuing writes, across a restart in
+// the middle of the build. It is equal to legacy, and only then it is swapped; readers, proxies and comparison follow.
+func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
+	w := newWorld(t, game.Size{Matches: 2, Players: 8, Provinces: 16, Units: 60})
+	mapHealth(w.f, "before.hp")
+	w.start()
+	w.to("units", stage.State{Stage: stage.DualWrite})
+	if err := w.shadow.Backfill(t.Context(), "units", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.wound("id % 3 = 0")
+	w.caughtUp("units")
+	if cmp.Equal(w.legacyRows(legacyUnits), w.modelRows("units", modelUnits)) {
+		t.Fatal("the wrong mapping did no harm")
+	}
+	w.shadow.Stop() // it may be stopped twice
+
+	// As long as the mapping is wrong, a new generation is as wrong, and does not take over.
+	p := w.startShadowOf("before.hp")
+	st := p.retranslate(admin.RetranslateRequest{})
+	if st.State != admin.Refused || st.Swapped || st.Different == 0 || len(st.Examples) == 0 || !strings.Contains(st.Error, "differ from legacy") {
+		t.Fatalf("%+v", st)
+	}
+	if e := st.Examples[0]; e.Path != "/hp" || len(e.Legacy) == 0 || len(e.Candidate) == 0 {
+		t.Errorf("an example shows both values: %+v", e)
+	}
+	if s := p.until("refused", func(s stage.State) bool { return s.Building == 2 }); s.Current() != 1 {
+		t.Fatalf("%+v", s)
+	}
+	if _, err := p.ops.Retranslate(t.Context(), admin.RetranslateRequest{Migration: "units", Who: "test", Reason: "mend it", Abandon: true}); err != nil {
+		t.Fatal(err)
+	}
+	p.until("abandoned", func(s stage.State) bool { return s.Building == 0 })
+	if _, err := p.ops.Retranslate(t.Context(), admin.RetranslateRequest{Migration: "units", Who: "test", Reason: "again", Abandon: true}); !errors.Is(err, admin.ErrConflict) {
+		t.Fatal("abandoned twice:", err)
+	}
+	p.stop()
+
+	// Mended. Players and cron play on all the while.
+	played := make(chan struct{})
+	ended := make(chan struct{})
+	go func() { // ends with ended
+		defer close(played)
+		for seed := uint64(1); ; seed++ {
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			if got := w.play(play.Config{Players: 8, Matches: 2, Requests: 200, Seed: seed}).Totals(); got.Errors != 0 || got.Missed != 0 {
+				t.Errorf("players noticed: %+v", got)
+			}
+		}
+	}()
+	quiesce := sync.OnceFunc(func() { close(ended); <-played })
+	defer quiesce()
+	p = w.startShadowOf("row.hp")
+	p.ask(admin.RetranslateRequest{})
+	p.until("begun", func(s stage.State) bool { return s.Building == 3 })
+	p.stop() // in the middle of the build
+
+	// Two processes go on, and both are asked: one swaps.
+	p, q := w.startShadowOf("row.hp"), w.startShadowOf("row.hp")
+	p.ask(admin.RetranslateRequest{NoSwap: true})
+	if st := p.await(); st.State != admin.Done || st.Swapped || !st.Verified || st.Compared < 120 || st.To != 3 {
+		t.Fatalf("%+v", st)
+	}
+	if s := p.ops.follow.State("units"); s.Building != 3 || s.Current() != 1 {
+		t.Fatalf("--no-swap swapped: %+v", s)
+	}
+	p.ask(admin.RetranslateRequest{})
+	q.ask(admin.RetranslateRequest{})
+	a, b := p.await(), q.await()
+	if a.Swapped == b.Swapped || a.Swapped && !a.Verified || b.Swapped && !b.Verified {
+		t.Fatalf("one of two swaps: %+v\n%+v", a, b)
+	}
+	p.until("retired", func(s stage.State) bool { return s.Current() == 3 && s.Retiring == 0 })
+	ptr, err := readmodel.OpenPointer(t.Context(), readmodel.PointerConfig{Postgres: w.model, Migration: "units"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ptr.Close()
+	if g, err := ptr.Get(t.Context()); g != 3 || err != nil {
+		t.Fatal("readers are told of generation", g, err)
+	}
+	if e := p.ops.follow.History("units"); describe(e) != "dualwrite, build generation 2, generation 2 abandoned, build generation 3, generation 3 is current, generation 1 retired" {
+		t.Error(describe(e))
+	}
+	quiesce()
+	w.passed("units", 3)
+	if d := cmp.Diff(w.legacyRows(legacyUnits), w.generationRows("units", 3, modelUnits)); d != "" {
+		t.Fatalf("the new generation differs from legacy (- legacy, + read model):\n%s", d)
+	}
+	for p.shadow.modelsOf("units").generation(1) != nil {
+		time.Sleep(20 * time.Millisecond) // its stop tells nobody
+	}
+	if m := p.shadow.Model("units"); m == nil || m.Generation != 3 {
+		t.Fatalf("%+v", m)
+	}
+}
+
+// describe is what counted.
+func describe(es []stage.Entry) string {
+	var out []string
+	for _, e := range es {
+		if e.Void == "" {
+			out = append(out, e.Describe())
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// passed waits until a generation holds all that legacy has committed by now.
+func (w *world) passed(m event.Migration, generation int) {
+	w.t.Helper()
+	at := time.Now().Add(w.f.Settle.MaxClockError)
+	for n := range w.f.Kafka.Partitions {
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			p, news := w.proxy.Tracker.Generation(m, generation, n)
+			if k := len(p.Fences); k > 0 && p.Fences[k-1].Sent.After(at) {
+				break
+			}
+			select {
+			case <-news:
+			case <-time.After(time.Until(deadline)):
+				w.t.Fatalf("partition %d of generation %d did not catch up: %+v", n, generation, p)
+			}
+		}
+	}
+}
