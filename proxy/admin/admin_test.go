@@ -96,10 +96,19 @@ func (p *parts) Backfill(_ context.Context, r BackfillRequest) (BackfillStatus, 
 
 func (p *parts) Backfills(context.Context) ([]BackfillStatus, error) { return nil, errors.New("odd") }
 
+func (p *parts) Retranslate(_ context.Context, r RetranslateRequest) (RetranslateStatus, error) {
+	if p.lost != nil {
+		return RetranslateStatus{}, p.lost
+	}
+	return RetranslateStatus{Migration: r.Migration, State: Running, Phase: r.Who + " " + r.Reason}, nil
+}
+
+func (p *parts) Retranslations(context.Context) ([]RetranslateStatus, error) { return nil, nil }
+
 func whole(t *testing.T) (*parts, *Server) {
 	t.Helper()
 	p := &parts{state: stage.State{Version: 3, Stage: stage.Shadow}, found: map[string]*Finding{"f-1": {ID: "f-1"}}}
-	s, err := New(Config{Tokens: Tokens{operator, viewer}, Stages: p, Flips: p, Findings: p, Backfill: p,
+	s, err := New(Config{Tokens: Tokens{operator, viewer}, Stages: p, Flips: p, Findings: p, Backfill: p, Retranslate: p,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "banyan_up 1\n") }),
 		Status: []Part{
 			{"journal", func(context.Context) (any, error) { return map[string]int{"backlog": 7}, nil }},
@@ -166,6 +175,13 @@ func TestAPI(t *testing.T) {
 		"accepted":                        {"POST", "/api/v1/findings/f-1/accept", operator, js + "; charset=utf-8", accept, 200, `"owner": "core"`},
 		"backfill of nothing":             {"POST", "/api/v1/backfill", operator, js, `{}`, 400, "migration"},
 		"backfill":                        {"POST", "/api/v1/backfill", operator, js, `{"migration": "units", "keys": ["match/7"]}`, 202, `"running"`},
+		"retranslate":                     {"POST", "/api/v1/retranslate", operator, js, `{"migration": "units", "reason": "mended", "who": "ada"}`, 202, `"ada mended"`},
+		"retranslate of nothing":          {"POST", "/api/v1/retranslate", operator, js, `{"reason": "mended", "who": "ada"}`, 400, "migration"},
+		"retranslate without a reason":    {"POST", "/api/v1/retranslate", operator, js, `{"migration": "units", "who": "ada"}`, 400, "reason and who"},
+		"retranslate by nobody":           {"POST", "/api/v1/retranslate", operator, js, `{"migration": "units", "reason": "mended"}`, 400, "reason and who"},
+		"abandon by force":                {"POST", "/api/v1/retranslate", operator, js, `{"migration": "units", "reason": "x", "who": "ada", "abandon": true, "force": true}`, 400, "abandon"},
+		"a viewer makes no generation":    {"POST", "/api/v1/retranslate", viewer, js, `{"migration": "units", "reason": "mended", "who": "ada"}`, 403, "operator's"},
+		"no retranslations are a list":    {"GET", "/api/v1/retranslate", viewer, "", "", 200, `"retranslations": []`},
 		"a write by GET":                  {"GET", "/api/v1/stages/units/flip", operator, "", "", 405, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

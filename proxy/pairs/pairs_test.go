@@ -5,7 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -199,5 +201,50 @@ func TestLegacyIsAskedWhereTheSessionIs(t *testing.T) {
 	p.Stop()
 	if s.pairs[0].Legacy.Status != 200 || len(asked) != 1 {
 		t.Errorf("%+v", s.pairs[0].Legacy)
+	}
+}
+
+// Around a swap some readers answer from another generation than this proxy takes for the current one: such an answer
+// proves nothing about that one, equal or not. Evidence of each generation has a fingerprint of its own.
+func TestAnAnswerOfAnotherGenerationIsNoPair(t *testing.T) {
+	var reported, current atomic.Int64
+	current.Store(2)
+	p, s, _ := start(t, Config{Fingerprint: "fp", Workers: 1, Generation: func(event.Migration) int { return int(current.Load()) }}, func(w http.ResponseWriter, r *http.Request) {
+		if n := reported.Load(); n > 0 {
+			w.Header().Set("Banyan-Generation", strconv.FormatInt(n, 10))
+		}
+		io.WriteString(w, "candidate")
+	})
+	p.Start(t.Context())
+	await := func(n int) {
+		for {
+			if ty := p.Tallies(); len(ty) == 1 && int(ty[0].Equal+ty[0].Sent+ty[0].Dropped[OtherGeneration]) == n {
+				return
+			}
+			time.Sleep(time.Millisecond) // nothing tells of an equal pair but its count
+		}
+	}
+	for i, c := range []struct {
+		reported int64
+		body     string
+	}{{1, "candidate"}, {1, "legacy"}, {3, "legacy"}, {2, "candidate"}, {2, "legacy"}, {0, "legacy"}} {
+		reported.Store(c.reported)
+		p.Offer(read(c.body))
+		await(i + 1)
+	}
+	p.Stop()
+	ty := p.Tallies()[0]
+	if ty.Asked != 6 || ty.Dropped[OtherGeneration] != 3 || ty.Equal != 1 || ty.Sent != 2 || ty.Fingerprint != "fp-g2" {
+		t.Fatalf("%+v", ty)
+	}
+	for _, x := range s.pairs {
+		if x.Fingerprint != "fp-g2" || x.Candidate.Generation == 1 {
+			t.Errorf("%+v", x)
+		}
+	}
+	current.Store(3)
+	p.publishTallies() // what was counted until now
+	if got := p.Tallies()[0].Fingerprint; got != "fp-g3" {
+		t.Error(got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"banyan/proxy/event"
 	"banyan/shadow/explain"
 	"banyan/shadow/ledger"
+	"banyan/shadow/stream"
 )
 
 func (w *world) expect(want string) {
@@ -371,6 +372,40 @@ func TestRestartJudgesEachPairOnce(t *testing.T) {
 	w.quiet()
 	if j, u := w.books.counts["judged"], w.books.undecided(); j+u != 3 {
 		t.Fatalf("%d judged, %d undecided of 3: %+v", j, u, w.books.counts)
+	}
+}
+
+// A swap goes on where the comparison of the generation before was: no pair is judged twice, none is left out, and whoever
+// still compares the one before changes nothing any more.
+func TestASwapJudgesEachPairOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	w.units(2)
+	w.send(w.read(w.head))
+	w.quiet()
+	w.expect("judged 1, equal 1")
+	old := w.worker
+	next, err := New(w.c.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.cfg.Generation = 2
+	w.c, w.generation = next, 2
+	start := w.reopen()
+	if start[topics.Pairs()] != 1 || start[topics.Events(migration, 2)] != stream.Earliest {
+		t.Fatalf("%+v", start)
+	}
+	w.quiet()
+	p := w.read(w.head)
+	p.Candidate.Generation = 1 // of a reader that has not followed yet
+	w.send(p)
+	q := w.read(w.head)
+	q.Candidate.Generation = 2
+	w.send(q)
+	w.quiet()
+	w.expect("judged 2, equal 2, undecided other generation: 1")
+	last := stream.Record{Topic: topics.Settled(), Offset: w.offsets[topics.Settled()], Kind: event.KindSettledMark, Value: event.Encode(&event.SettledMark{V: 1, Position: w.head, Clock: w.now})}
+	if err := old.Handle(t.Context(), []stream.Record{last}); !errors.Is(err, ledger.ErrFenced) {
+		t.Fatal("the generation before went on:", err)
 	}
 }
 

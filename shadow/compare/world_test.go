@@ -139,6 +139,8 @@ type world struct {
 	records []stream.Record // not handed over yet
 	offsets map[string]int64
 	events  bool
+	// generation of the event topic; 0 means 1
+	generation int
 	// wrong changes an after-image for the model: a planted defect. nil keeps it; the second result false loses it.
 	wrong func(n int, row event.RowChange) (event.RowChange, bool)
 
@@ -242,7 +244,7 @@ func (w *world) mark(held ...event.OrderingKey) {
 	w.fences = nil
 	w.put(topics.Settled(), event.KindSettledMark, nil, event.Encode(&m))
 	if w.events {
-		w.put(topics.Events(migration, 1), event.KindSettledMark, nil, event.Encode(&m))
+		w.put(topics.Events(migration, max(w.generation, 1)), event.KindSettledMark, nil, event.Encode(&m))
 	}
 }
 

@@ -32,6 +32,22 @@ type system struct {
 	flips    []admin.Flip
 	finding  admin.Finding
 	backfill []admin.BackfillStatus // one after the other
+	made     []admin.RetranslateStatus
+	lost     error // of a retranslation
+}
+
+func (s *system) Retranslate(_ context.Context, r admin.RetranslateRequest) (admin.RetranslateStatus, error) {
+	if s.lost != nil {
+		return admin.RetranslateStatus{}, s.lost
+	}
+	return s.made[0], nil
+}
+
+func (s *system) Retranslations(context.Context) ([]admin.RetranslateStatus, error) {
+	if len(s.made) > 1 {
+		s.made = s.made[1:]
+	}
+	return s.made[:1], nil
 }
 
 func (s *system) Stages(context.Context) ([]admin.StageInfo, error) {
@@ -47,6 +63,10 @@ func (s *system) History(context.Context, event.Migration) ([]stage.Entry, error
 	return []stage.Entry{
 		{Flip: stage.Flip{From: stage.State{Stage: stage.Off}, To: stage.State{Version: 1, Stage: stage.DualWrite}, Who: "ada", Reason: "start", At: at}},
 		{Flip: stage.Flip{From: stage.State{Stage: stage.Off}, To: stage.State{Version: 1, Stage: stage.DualWrite}, Who: "bob", Reason: "me too", At: at}, Void: "another flip came first"},
+		{Flip: stage.Flip{Step: stage.Build, From: stage.State{Version: 1, Stage: stage.DualWrite},
+			To: stage.State{Version: 2, Stage: stage.DualWrite, Generations: stage.Generations{Building: 2, Last: 2}}, Who: "ada", Reason: "mended", At: at}},
+		{Flip: stage.Flip{Step: stage.Swap, From: stage.State{Version: 2, Stage: stage.DualWrite, Generations: stage.Generations{Building: 2, Last: 2}},
+			To: stage.State{Version: 3, Stage: stage.DualWrite, Generations: stage.Generations{Generation: 2, Retiring: 1}}, Who: "ada", Reason: "mended", At: at, Forced: true}},
 	}, nil
 }
 
@@ -118,7 +138,7 @@ func newConsole(t *testing.T) *console {
 			Keys: []admin.DifferingKey{{Key: "match/7", Entity: "unit/42", Path: "/units/3/hp"}},
 			Examples: []admin.Example{{At: at, Key: "match/7", Entity: "unit/42", Path: "/units/3/hp", Legacy: json.RawMessage(`97`), Candidate: json.RawMessage("\"4\u009b31m8\""),
 				Target: "/api.php?action=map&match=7", Writes: []event.WriteID{{Replica: "a", Epoch: 1, Seq: 7}}}, {At: at, Key: "match/7", Candidate: json.RawMessage(`1`)}}}}
-	srv, err := admin.New(admin.Config{Tokens: admin.Tokens{Operator: secret}, Stages: s, Flips: s, Findings: s, Backfill: s,
+	srv, err := admin.New(admin.Config{Tokens: admin.Tokens{Operator: secret}, Stages: s, Flips: s, Findings: s, Backfill: s, Retranslate: s,
 		Status: []admin.Part{{Name: "journal", Read: func(context.Context) (any, error) { return map[string]int{"backlog": 7}, nil }}}})
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +166,7 @@ func TestScreens(t *testing.T) {
 	failing := []admin.Gate{{Name: "backfilled", Result: admin.Pass, Have: "yes", Want: "yes"},
 		{Name: "pairs", Result: admin.Inconclusive, Have: "12", Want: "20000 or more", Why: "route map was compared 12 times"},
 		{Name: "findings", Result: admin.Fail, Have: "1 open", Want: "none", Why: "f-12"}}
+	at := time.Date(2026, 11, 20, 14, 3, 11, 0, time.UTC)
 	var screens strings.Builder
 	for _, s := range []struct {
 		name string
@@ -181,6 +202,41 @@ func TestScreens(t *testing.T) {
 		{"backfill that fails", func(s *system) {
 			s.backfill = []admin.BackfillStatus{{Migration: "units", State: admin.Running}, {Migration: "units", State: admin.Failed, Error: "the database is gone"}}
 		}, []string{"backfill", "units"}},
+		{"retranslate", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Running, Phase: "building", From: 1, To: 2}, {Migration: "units", State: admin.Done, Phase: "done", From: 1, To: 2,
+				Comparisons: 2, Compared: 2182, Verified: true, Swapped: true, Started: at, Ended: at.Add(3800 * time.Millisecond)}}
+		}, []string{"retranslate", "units", "--reason", "mended"}},
+		{"retranslate of a mapping that is still wrong", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Refused, Phase: "swapping", From: 1, To: 2, Comparisons: 2, Compared: 2182, Different: 84, Unverified: 1,
+				Examples: []admin.Example{{Key: "match/7", Entity: "unit/42", Path: "/hp", Legacy: json.RawMessage(`56`), Candidate: json.RawMessage("\"6\u009b31m7\""), Why: "a mapping"}, {Key: "match/7", Entity: "unit/43", Candidate: json.RawMessage(`{}`)}},
+				Error:    "generation 2 does not take over: 84 of 2182 rows differ from legacy"}}
+		}, []string{"retranslate", "units", "--reason", "mended"}},
+		{"retranslate with a key that is parked, as JSON", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Refused, Phase: "swapping", From: 1, To: 2, Parked: []admin.ParkedKey{{Key: "match/7", Stage: "project", Reason: "no statement"}}, Error: "1 keys are parked"}}
+		}, []string{"retranslate", "units", "--reason", "mended", "-o", "json"}},
+		{"retranslate by force", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Done, From: 2, To: 4, Comparisons: 2, Compared: 2182, Different: 1, Swapped: true, Forced: true}}
+		}, []string{"retranslate", "units", "--reason", "we know", "--force"}},
+		{"retranslate without a swap", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Done, From: 1, To: 2, Comparisons: 2, Compared: 2182, Verified: true}}
+		}, []string{"retranslate", "units", "--reason", "look", "--no-swap"}},
+		{"retranslate that one proxy is late for", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Done, From: 1, To: 2, Comparisons: 2, Compared: 2182, Verified: true, Swapped: true, Late: "not every proxy has said that it obeys: waiting for b"}}
+		}, []string{"retranslate", "units", "--reason", "mended"}},
+		{"retranslate abandoned", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Done, Phase: "abandoned", From: 1, To: 2}}
+		}, []string{"retranslate", "units", "--reason", "another mistake", "--abandon"}},
+		{"retranslate of too little", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Refused, From: 1, Error: "the recorded stream does not reach back to the last complete import"}}
+		}, []string{"retranslate", "units", "--reason", "mended"}},
+		{"retranslate without a database", func(s *system) {
+			s.made = []admin.RetranslateStatus{{Migration: "units", State: admin.Failed, From: 1, To: 2, Error: "legacy's database is away"}}
+		}, []string{"retranslate", "units", "--reason", "mended"}},
+		{"retranslate that comes second", func(s *system) { s.lost = fmt.Errorf("%w: somebody else was first", admin.ErrConflict) }, []string{"retranslate", "units", "--reason", "mended"}},
+		{"retranslate without a reason", nil, []string{"retranslate", "units"}},
+		{"retranslate that cannot decide", nil, []string{"retranslate", "units", "--reason", "x", "--no-swap", "--force"}},
+		{"stage show of a build", func(s *system) { s.state.Generations = stage.Generations{Building: 2, Last: 2} }, []string{"stage", "show", "units"}},
+		{"stage show after a swap", func(s *system) { s.state.Generations = stage.Generations{Generation: 2, Retiring: 1} }, []string{"stage", "show", "units"}},
 		{"status", nil, []string{"status"}},
 	} {
 		c := newConsole(t)

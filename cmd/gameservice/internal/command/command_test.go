@@ -31,7 +31,7 @@ type bench struct {
 	cl    *kgo.Client
 }
 
-const topic = "t.events.economy.g1"
+const topic, topic2 = "t.events.economy.g1", "t.events.economy.g2"
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
@@ -45,7 +45,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.cl.Close)
-	if err := b.kafka.EnsureTopics(t.Context(), b.cl, kafka.Topic{Name: topic, Forever: true}); err != nil {
+	if err := b.kafka.EnsureTopics(t.Context(), b.cl, kafka.Topic{Name: topic, Forever: true}, kafka.Topic{Name: topic2, Forever: true}); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -74,6 +74,11 @@ func (b *bench) service(matches int) *Handler {
 
 // told publishes events as banyan does, one per line: "type data".
 func (b *bench) told(key event.OrderingKey, cause string, lines ...string) (next int64) {
+	b.t.Helper()
+	return b.toldIn(topic, key, cause, lines...)
+}
+
+func (b *bench) toldIn(topic string, key event.OrderingKey, cause string, lines ...string) (next int64) {
 	b.t.Helper()
 	for i, line := range lines {
 		typ, data, _ := strings.Cut(line, " ")
@@ -128,6 +133,11 @@ func (b *bench) post(h *Handler, body any) (int, dispatch.Reply, string) {
 
 // own are the service's events in the topic: "subject type data".
 func (b *bench) own(key event.OrderingKey) (lines []string, ids map[string]int, records []stream.Record) {
+	b.t.Helper()
+	return b.ownIn(topic, key)
+}
+
+func (b *bench) ownIn(topic string, key event.OrderingKey) (lines []string, ids map[string]int, records []stream.Record) {
 	b.t.Helper()
 	ids = map[string]int{}
 	for r, err := range stream.ReadTo(b.t.Context(), b.kafka, topic, b.partition(key), stream.Earliest) {
@@ -314,6 +324,45 @@ func TestAnEventThatCannotBeFolded(t *testing.T) {
 		t.Error(code, body)
 	}
 	if code, _, body := b.post(h, b.accept(m2, 1, n2)); code != 200 {
+		t.Error(code, body)
+	}
+}
+
+// While a new generation is made, old commands are delivered again for it: they are decided on what happened in that one,
+// and their events go there, whatever the generation before has of them.
+func TestGenerationsDoNotSeeEachOther(t *testing.T) {
+	b := newBench(t)
+	next := b.imported(m1)
+	h := b.service(0)
+	if code, _, body := b.post(h, b.accept(m1, 1, next)); code != 200 {
+		t.Fatal(code, body)
+	}
+	again := b.accept(m1, 1, 0)
+	again.Generation, again.ID = 2, again.ID+":g2"
+	if code, reply, body := b.post(h, again); code != 200 || !reply.ByRows {
+		t.Fatal("the second generation knows what only the first was told:", code, body)
+	}
+	// The import of the second generation is richer by 100 gold for each.
+	again.ReadTo = b.toldIn(topic2, m1, "import:0/1", strings.ReplaceAll(purse(1), `"gold":100`, `"gold":200`), strings.ReplaceAll(purse(2), `"gold":100`, `"gold":200`),
+		`game.trade.imported {"trade":5,"match":1,"seller":1,"buyer":0,"give_type":"iron","give_amount":30,"want_type":"gold","want_amount":75,"status":0,"expires_at":"2026-01-01 00:00:00"}`)
+	for range 2 {
+		if code, reply, body := b.post(h, again); code != 200 || reply.ByRows {
+			t.Fatal(code, body)
+		}
+	}
+	one, ids1, _ := b.own(m1)
+	two, ids2, _ := b.ownIn(topic2, m1)
+	want := strings.NewReplacer(`"gold":35`, `"gold":135`, `"gold":185`, `"gold":285`).Replace(strings.Join(accepted, "\n"))
+	if strings.Join(one, "\n") != strings.Join(accepted, "\n") || strings.Join(two, "\n") != want || len(ids1) != 3 || len(ids2) != 3 {
+		t.Errorf("first\n%s\nsecond\n%s", strings.Join(one, "\n"), strings.Join(two, "\n"))
+	}
+	// A topic that is not there yet is waited for, not parked upon.
+	again.Generation = 3
+	if code, _, body := b.post(h, again); code != 503 {
+		t.Error(code, body)
+	}
+	again.Generation = 0
+	if code, _, body := b.post(h, again); code != 422 {
 		t.Error(code, body)
 	}
 }
