@@ -50,7 +50,7 @@ func (r *Result) Why() string {
 	switch {
 	case len(r.Parked) > 0:
 		p := &r.Parked[0]
-		return fmt.Sprintf("%d keys are parked; %s at %s: %s", len(r.Parked), p.Key, p.Stage, p.Reason)
+		return fmt.Sprintf("%d parked keys; %s at %s: %s", len(r.Parked), p.Key, p.Stage, p.Reason)
 	case !r.Complete:
 		return "not every row was compared"
 	case r.Comparisons == 0:

@@ -371,6 +371,39 @@ func TestAbsentTopicStartsAtTheCommittedOffset(t *testing.T) {
 	})
 }
 
+// Begin counts only for who has nothing better: the worker's word and the group's offset come first.
+func TestBeginIsForAGroupWithoutAnOffset(t *testing.T) {
+	eachBroker(t, func(t *testing.T, cfg kafka.Config) {
+		a := cfg.Prefix + ".a"
+		cl := producer(t, cfg, kafka.Topic{Name: a, Partitions: 1})
+		s := newStore(t)
+		s.next[at(a, 0)] = 3 // what the workers check
+		put(t, cl, a, 0, 0, 5)
+		for round, want := range []int{2, 4} { // from 3 at first; then from where that came to
+			done := make(chan error, 100)
+			var c *stream.Consumer
+			ready := make(chan struct{})
+			c = start(t, stream.Config{Kafka: cfg, Group: cfg.Prefix + "-g", Topics: []string{a}, Begin: map[string][]int64{a: {3}}}, func(ctx context.Context, p int32) (stream.Worker, map[string]int64, error) {
+				<-ready
+				w, _, err := s.opener(a)(ctx, p)
+				return &committer{w.(*storing), func() *stream.Consumer { return c }, done}, nil, err
+			})
+			close(ready)
+			s.wait("records", func() bool { return len(s.seen[at(a, 0)]) == want })
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			c.Stop()
+			put(t, cl, a, 0, 5+2*round, 7+2*round)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if got := fmt.Sprint(s.seen[at(a, 0)]); got != "[3 4 5 6]" {
+			t.Error(got)
+		}
+	})
+}
+
 func TestAFullQueueStopsFetching(t *testing.T) {
 	cfg := fake(t)
 	a := cfg.Prefix + ".a"
