@@ -72,6 +72,7 @@ func TestStartIsBeforeTheLastCompleteImport(t *testing.T) {
 		want    string
 	}{
 		{"of all tables the first", []Import{{"units", true, at(30)}, {"players", true, at(20)}}, "[20 20]"},
+		{"in whatever order", []Import{{"players", true, at(20)}, {"units", true, at(30)}}, "[20 20]"},
 		{"a moment earlier than recorded: clocks differ", []Import{{"units", true, at(20).Add(margin)}}, "[20 20]"},
 		{"of a time that was not recorded", []Import{{"units", true, at(30)}, {"players", true, time.Time{}}}, "[0 0]"},
 		{"later than everything", []Import{{"units", true, at(90)}}, "[60 60]"},
