@@ -6,18 +6,23 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"banyan/cmd/internal/config"
 	"banyan/cmd/internal/play"
 	"banyan/proxy/admin"
+	"banyan/proxy/control"
 	"banyan/proxy/event"
 	"banyan/proxy/stage"
 	"banyan/shadow/readmodel"
 	"banyan/testdata/game"
+	"banyan/testdata/lab"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kfake"
 )
 
 // shadowProcess is a shadow role with its operator's side, as a process has them.
@@ -207,6 +212,10 @@ func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
 	if a.Swapped == b.Swapped || a.Swapped && !a.Verified || b.Swapped && !b.Verified {
 		t.Fatalf("one of two swaps: %+v\n%+v", a, b)
 	}
+	// Both end before the swap is followed through: whoever comes next tells the readers, and retires the one before.
+	p.stop()
+	q.stop()
+	p = w.startShadowOf("row.hp")
 	p.until("retired", func(s stage.State) bool { return s.Current() == 3 && s.Retiring == 0 })
 	ptr, err := readmodel.OpenPointer(t.Context(), readmodel.PointerConfig{Postgres: w.model, Migration: "units"})
 	if err != nil {
@@ -215,6 +224,9 @@ func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
 	defer ptr.Close()
 	if g, err := ptr.Get(t.Context()); g != 3 || err != nil {
 		t.Fatal("readers are told of generation", g, err)
+	}
+	if got := w.schemas("units"); got != "banyan_units_g1 banyan_units_g3" {
+		t.Error("what was abandoned is dropped by the next build, what was retired stays until then:", got)
 	}
 	if e := p.ops.follow.History("units"); describe(e) != "dualwrite, build generation 2, generation 2 abandoned, build generation 3, generation 3 is current, generation 1 retired" {
 		t.Error(describe(e))
@@ -230,6 +242,21 @@ func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
 	if m := p.shadow.Model("units"); m == nil || m.Generation != 3 {
 		t.Fatalf("%+v", m)
 	}
+}
+
+// schemas are the generations that have tables.
+func (w *world) schemas(m event.Migration) string {
+	w.t.Helper()
+	c, err := pgx.Connect(w.t.Context(), w.model)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	var list string
+	if err := c.QueryRow(w.t.Context(), "select string_agg(nspname, ' ' order by nspname) from pg_namespace where nspname like $1", "banyan_"+string(m)+"_g%").Scan(&list); err != nil {
+		w.t.Fatal(err)
+	}
+	return list
 }
 
 // describe is what counted.
@@ -260,4 +287,95 @@ func (w *world) passed(m event.Migration, generation int) {
 			}
 		}
 	}
+}
+
+// Of two processes that begin a build at the same moment one wins, and the other is told; and readers are not moved by the
+// swap's record, but when the last live proxy has said that it obeys it.
+func TestReadersMoveWhenEveryProxyObeys(t *testing.T) {
+	k, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	f := load(t, map[string]string{"PROXY_LISTEN": "127.0.0.1:0", "PROXY_ADMIN": "127.0.0.1:0", "PROXY_JOURNAL": t.TempDir(), "LEGACY_HTTP": "http://127.0.0.1:1",
+		"GAMESERVICE_HTTP": "http://127.0.0.1:1", "KAFKA": k.ListenAddrs()[0], "KAFKA_PREFIX": "t", "LEDGER_DSN": "postgres://127.0.0.1:1/x", "LEGACY_DSN": "x@tcp(127.0.0.1:1)/x",
+		"READ_DSN": lab.Postgres(t).Database(t), "REDIS_URL": "redis://127.0.0.1:1"})
+	f.Kafka.Replication = 1
+	if err := ensureTopics(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var two [2]*Ops
+	for i := range two {
+		if two[i], err = newOpsWith(ctx, f, quiet(t), nil, nil, 10*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		defer two[i].stop()
+		if err := two[i].read(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer cancel()
+	var won [2]error
+	var both sync.WaitGroup
+	for i, o := range two {
+		both.Go(func() {
+			_, won[i] = o.step(ctx, stage.Flip{Migration: "units", From: stage.State{Stage: stage.Off}, Step: stage.Build, Start: []int64{0}, Who: "test", Reason: "test"})
+		})
+	}
+	both.Wait()
+	if (won[0] == nil) == (won[1] == nil) || !errors.Is(errors.Join(won[:]...), admin.ErrConflict) {
+		t.Fatal("one of two builds wins:", won)
+	}
+	o := two[0]
+	await := func(what string, ok func(stage.State) bool) stage.State {
+		t.Helper()
+		for {
+			changed := o.follow.Changed()
+			if s := o.follow.State("units"); ok(s) {
+				return s
+			}
+			select {
+			case <-changed:
+			case <-time.After(30 * time.Second):
+				t.Fatal(what)
+			}
+		}
+	}
+	built := await("no build", func(s stage.State) bool { return s.Building == 2 })
+	var obeys atomic.Pointer[stage.State] // of a proxy that is slow to follow
+	obeys.Store(&built)
+	b, err := control.NewBeacon(f.Kafka, quiet(t), "slow", 1, "", func() map[event.Migration]stage.State { return map[event.Migration]stage.State{"units": *obeys.Load()} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Start(ctx)
+	defer b.Stop()
+	if err := o.watch.Seen(ctx, "slow", 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.step(ctx, stage.Flip{Migration: "units", From: built, Step: stage.Swap, Who: "test", Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := readmodel.OpenPointer(ctx, readmodel.PointerConfig{Postgres: f.Migrations["units"].ReadModel.Postgres, Migration: "units"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	swapped := await("no swap", func(s stage.State) bool { return s.Retiring == 1 })
+	led := make(chan bool, 1)
+	go func() { led <- o.lead(ctx, "units", p, swapped) }()
+	time.Sleep(underWay + 500*time.Millisecond) // in which it would have moved them
+	if g, err := p.Get(ctx); g != 1 || err != nil {
+		t.Fatal("readers were moved while a live proxy lets own writes count by the generation before alone:", g, err)
+	}
+	obeys.Store(&swapped)
+	b.Wake()
+	if !<-led {
+		t.Fatal("not led to the end")
+	}
+	if g, err := p.Get(ctx); g != 2 || err != nil {
+		t.Fatal(g, err)
+	}
+	await("not retired", func(s stage.State) bool { return s.Retiring == 0 && s.Current() == 2 })
 }
