@@ -70,7 +70,7 @@ func (s *Shadow) comparing(ctx context.Context, name event.Migration) bool {
 
 // compareCurrent compares the current generation until another one is, or ctx ends.
 func (s *Shadow) compareCurrent(ctx context.Context, name event.Migration, m config.Migration, start func(context.Context, *ledger.Ledger, *Model) (stop func(), err error)) {
-	x := s.modelsOf(name)
+	x := s.feedOf(name)
 	x.mu.Lock()
 	g, changed := x.current, x.changed
 	x.mu.Unlock()

@@ -62,19 +62,19 @@ func (m *Model) stop() {
 	}
 }
 
-// models are the generations of one migration that this process feeds.
-type models struct {
+// feed is the generations of one migration that this process feeds.
+type feed struct {
 	mu      sync.Mutex // guards the rest
 	fed     map[int]*Model
 	current int           // 0: not known yet
 	changed chan struct{} // closed and renewed when fed or current change
 }
 
-func (s *Shadow) modelsOf(m event.Migration) *models { return s.models[m] }
+func (s *Shadow) feedOf(m event.Migration) *feed { return s.feeds[m] }
 
 // Model is the current generation of a migration, nil until the control log was read.
 func (s *Shadow) Model(m event.Migration) *Model {
-	x := s.models[m]
+	x := s.feeds[m]
 	if x == nil {
 		return nil
 	}
@@ -85,7 +85,7 @@ func (s *Shadow) Model(m event.Migration) *Model {
 
 // fed are all generations of a migration that are fed here.
 func (s *Shadow) fed(m event.Migration) []*Model {
-	x := s.models[m]
+	x := s.feeds[m]
 	if x == nil {
 		return nil
 	}
@@ -95,7 +95,7 @@ func (s *Shadow) fed(m event.Migration) []*Model {
 }
 
 // generation gives one that is fed, nil if it is not.
-func (x *models) generation(g int) *Model {
+func (x *feed) generation(g int) *Model {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.fed[g]
@@ -109,9 +109,9 @@ func (s *Shadow) projector(m event.Migration) *project.Projector {
 	return nil
 }
 
-// feed follows the control log: each generation that it wants fed is, and no other. It ends with ctx, and ends them.
-func (s *Shadow) feed(ctx context.Context, name event.Migration, m config.Migration) {
-	x := s.modelsOf(name)
+// follows the control log: each generation that it wants fed is, and no other. It ends with ctx, and ends them.
+func (s *Shadow) follows(ctx context.Context, name event.Migration, m config.Migration) {
+	x := s.feedOf(name)
 	defer func() {
 		x.mu.Lock()
 		fed := x.fed
@@ -140,7 +140,7 @@ func (s *Shadow) feed(ctx context.Context, name event.Migration, m config.Migrat
 }
 
 // want starts and ends generations until exactly those are fed that the state names.
-func (s *Shadow) want(ctx context.Context, x *models, name event.Migration, m config.Migration, state stage.State) {
+func (s *Shadow) want(ctx context.Context, x *feed, name event.Migration, m config.Migration, state stage.State) {
 	for _, g := range state.Fed() {
 		if x.generation(g) != nil {
 			continue

@@ -270,7 +270,7 @@ func (o *Ops) caughtUp(ctx context.Context, x *run, g int, tracker *pending.Trac
 			return nil, err
 		}
 	}
-	fed := o.shadow.modelsOf(x.req.Migration)
+	fed := o.shadow.feedOf(x.req.Migration)
 	for {
 		fed.mu.Lock()
 		model, changed := fed.fed[g], fed.changed
@@ -521,7 +521,7 @@ func (o *Ops) generations(context.Context) (any, error) {
 			t.Note = fmt.Sprintf("generation %d is being built and not read: `banyan retranslate %s` goes on with it", st.Building, m)
 		}
 		if o.shadow != nil {
-			x := o.shadow.modelsOf(m)
+			x := o.shadow.feedOf(m)
 			x.mu.Lock()
 			for g := range x.fed {
 				t.Fed = append(t.Fed, g)

@@ -236,7 +236,7 @@ func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
 	if d := cmp.Diff(w.legacyRows(legacyUnits), w.generationRows("units", 3, modelUnits)); d != "" {
 		t.Fatalf("the new generation differs from legacy (- legacy, + read model):\n%s", d)
 	}
-	for p.shadow.modelsOf("units").generation(1) != nil {
+	for p.shadow.feedOf("units").generation(1) != nil {
 		time.Sleep(20 * time.Millisecond) // its stop tells nobody
 	}
 	if m := p.shadow.Model("units"); m == nil || m.Generation != 3 {

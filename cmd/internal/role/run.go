@@ -176,7 +176,7 @@ func (p *Process) status() []admin.Part {
 
 func (p *Process) progress(context.Context) (any, error) {
 	out := map[string]any{}
-	for name := range p.Shadow.models {
+	for name := range p.Shadow.feeds {
 		pr := p.Shadow.projector(name)
 		if pr == nil {
 			continue

@@ -28,7 +28,7 @@ type Shadow struct {
 	Settle    *settle.Service
 	Contracts *contract.Registry
 
-	models map[event.Migration]*models
+	feeds map[event.Migration]*feed
 
 	mu     sync.Mutex // guards Ledger, which comes up in the background
 	ledger *ledger.Ledger
@@ -45,7 +45,7 @@ type Shadow struct {
 // down is waited for.
 func StartShadow(ctx context.Context, f *config.File, o Options) (*Shadow, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Shadow{f: f, o: o, cancel: cancel, topics: make(chan struct{}), models: map[event.Migration]*models{}}
+	s := &Shadow{f: f, o: o, cancel: cancel, topics: make(chan struct{}), feeds: map[event.Migration]*feed{}}
 	if err := s.start(ctx); err != nil {
 		s.Stop()
 		return nil, err
@@ -246,8 +246,8 @@ func (s *Shadow) startMigration(ctx context.Context, name event.Migration, m con
 		}
 		pg.Close()
 	}
-	s.models[name] = &models{fed: map[int]*Model{}, changed: make(chan struct{})}
-	s.wg.Go(func() { s.feed(ctx, name, m) })
+	s.feeds[name] = &feed{fed: map[int]*Model{}, changed: make(chan struct{})}
+	s.wg.Go(func() { s.follows(ctx, name, m) })
 	if m.ReadModel == nil {
 		return nil
 	}
