@@ -67,7 +67,8 @@ func (r *Result) Why() string {
 const (
 	maxExamples  = 10
 	perPlace     = 3  // of them, of one place
-	verifyTries  = 20 // looks at a row that stays busy
+	verifyTries  = 8  // looks at a row that stays busy, before its partition is held
+	verifyAlone  = 20 // where it cannot be held, before it counts as not compared
 	verifyPause  = 20 * time.Millisecond
 	verifyOutage = 2 * time.Minute // that nothing but errors may come
 )
@@ -106,6 +107,9 @@ func Verify(ctx context.Context, cfg VerifyConfig) (*Result, error) {
 func verifyOne(ctx context.Context, cfg *VerifyConfig, sc compare.StateConfig, x *indexes, book *notebook) error {
 	sc.Ledger, sc.Fingerprint, sc.Log = book, fmt.Sprintf("verify/g%d", cfg.Generation), cfg.Log
 	sc.RowsPerSecond, sc.Every, sc.Pause, sc.MaxAttempts, sc.Reverify = 0, 1000*time.Hour, verifyPause, verifyTries, 1000*time.Hour
+	if sc.Holder == nil {
+		sc.MaxAttempts = verifyAlone
+	}
 	s, err := compare.NewState(sc, func(n int32) *compare.Index { return x.list[n] })
 	if err != nil {
 		return err

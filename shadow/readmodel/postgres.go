@@ -123,7 +123,7 @@ func (p *Postgres) Create(ctx context.Context) error {
 			case version != metaVersion:
 				return fmt.Errorf("its tables have version %d, this build knows %d", version, metaVersion)
 			case have != want:
-				return fmt.Errorf("the DDL has changed since the schema was created (digest %s, now %s): rebuild as a new generation", have, want)
+				return fmt.Errorf("the DDL has changed since the schema was created (digest %s, now %s): `banyan retranslate` makes a new generation with it", have, want)
 			}
 			return nil
 		}

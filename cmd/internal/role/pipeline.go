@@ -74,10 +74,7 @@ func (s *Shadow) feedOf(m event.Migration) *feed { return s.feeds[m] }
 
 // Model is the current generation of a migration, nil until the control log was read.
 func (s *Shadow) Model(m event.Migration) *Model {
-	x := s.feeds[m]
-	if x == nil {
-		return nil
-	}
+	x := s.feedOf(m)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.fed[x.current]
@@ -85,10 +82,7 @@ func (s *Shadow) Model(m event.Migration) *Model {
 
 // fed are all generations of a migration that are fed here.
 func (s *Shadow) fed(m event.Migration) []*Model {
-	x := s.feeds[m]
-	if x == nil {
-		return nil
-	}
+	x := s.feedOf(m)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.Collect(maps.Values(x.fed))

@@ -364,7 +364,7 @@ func (o *Ops) decide(ctx context.Context, x *run, g int, r *generation.Result) e
 	o.mu.Lock()
 	req := x.req
 	found(&x.status, r)
-	x.status.Verified, x.status.Phase = why == "", "swapping"
+	x.status.Verified = why == ""
 	o.mu.Unlock()
 	if why != "" && !req.Force {
 		return refuse("generation %d does not take over: %s. It goes on being fed and nobody reads it. Once the cause is mended, end it with `banyan retranslate %s --abandon --reason …` and begin anew; "+
@@ -373,6 +373,7 @@ func (o *Ops) decide(ctx context.Context, x *run, g int, r *generation.Result) e
 	if req.NoSwap {
 		return nil
 	}
+	o.tell(x, func(s *admin.RetranslateStatus) { s.Phase = "swapping" })
 	var e stage.Entry
 	for {
 		st := o.follow.State(req.Migration)

@@ -33,8 +33,8 @@ type shadowProcess struct {
 	cancel context.CancelFunc
 }
 
-// startShadowOf starts one with a mapping of units' health; it ends with the test at the latest.
-func (w *world) startShadowOf(hp string) *shadowProcess {
+// startShadowOf starts one with a mapping of units' health, and of a build; it ends with the test at the latest.
+func (w *world) startShadowOf(hp, build string) *shadowProcess {
 	w.t.Helper()
 	f := load(w.t, w.env)
 	mapHealth(f, hp)
@@ -42,7 +42,7 @@ func (w *world) startShadowOf(hp string) *shadowProcess {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	p.cancel = cancel
 	var err error
-	if p.shadow, err = StartShadow(ctx, f, Options{Log: quiet(w.t)}); err != nil {
+	if p.shadow, err = StartShadow(ctx, f, Options{Log: quiet(w.t), Build: build}); err != nil {
 		w.t.Fatal(err)
 	}
 	if p.ops, err = newOpsWith(ctx, f, quiet(w.t), nil, p.shadow, time.Second); err != nil {
@@ -154,7 +154,7 @@ func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
 	w.shadow.Stop() // it may be stopped twice
 
 	// As long as the mapping is wrong, a new generation is as wrong, and does not take over.
-	p := w.startShadowOf("before.hp")
+	p := w.startShadowOf("before.hp", "")
 	st := p.retranslate(admin.RetranslateRequest{})
 	if st.State != admin.Refused || st.Swapped || st.Different == 0 || len(st.Examples) == 0 || !strings.Contains(st.Error, "differ from legacy") {
 		t.Fatalf("%+v", st)
@@ -192,13 +192,20 @@ func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
 	}()
 	quiesce := sync.OnceFunc(func() { close(ended); <-played })
 	defer quiesce()
-	p = w.startShadowOf("row.hp")
+	p = w.startShadowOf("row.hp", "")
 	p.ask(admin.RetranslateRequest{})
 	p.until("begun", func(s stage.State) bool { return s.Building == 3 })
 	p.stop() // in the middle of the build
 
+	// What was begun under another configuration is not gone on with by accident.
+	p = w.startShadowOf("row.hp", "another build")
+	if st := p.retranslate(admin.RetranslateRequest{}); st.State != admin.Refused || !strings.Contains(st.Error, "another configuration") || !strings.Contains(st.Error, "--abandon") {
+		t.Fatalf("%+v", st)
+	}
+	p.stop()
+
 	// Two processes go on, and both are asked: one swaps.
-	p, q := w.startShadowOf("row.hp"), w.startShadowOf("row.hp")
+	p, q := w.startShadowOf("row.hp", ""), w.startShadowOf("row.hp", "")
 	p.ask(admin.RetranslateRequest{NoSwap: true})
 	if st := p.await(); st.State != admin.Done || st.Swapped || !st.Verified || st.Compared < 120 || st.To != 3 {
 		t.Fatalf("%+v", st)
@@ -215,7 +222,7 @@ func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
 	// Both end before the swap is followed through: whoever comes next tells the readers, and retires the one before.
 	p.stop()
 	q.stop()
-	p = w.startShadowOf("row.hp")
+	p = w.startShadowOf("row.hp", "")
 	p.until("retired", func(s stage.State) bool { return s.Current() == 3 && s.Retiring == 0 })
 	ptr, err := readmodel.OpenPointer(t.Context(), readmodel.PointerConfig{Postgres: w.model, Migration: "units"})
 	if err != nil {

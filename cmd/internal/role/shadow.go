@@ -28,7 +28,7 @@ type Shadow struct {
 	Settle    *settle.Service
 	Contracts *contract.Registry
 
-	feeds map[event.Migration]*feed
+	feeds map[event.Migration]*feed // never changed after the start
 
 	mu     sync.Mutex // guards Ledger, which comes up in the background
 	ledger *ledger.Ledger
@@ -46,6 +46,9 @@ type Shadow struct {
 func StartShadow(ctx context.Context, f *config.File, o Options) (*Shadow, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Shadow{f: f, o: o, cancel: cancel, topics: make(chan struct{}), feeds: map[event.Migration]*feed{}}
+	for _, name := range f.Names() {
+		s.feeds[name] = &feed{fed: map[int]*Model{}, changed: make(chan struct{})}
+	}
 	if err := s.start(ctx); err != nil {
 		s.Stop()
 		return nil, err
@@ -246,7 +249,6 @@ func (s *Shadow) startMigration(ctx context.Context, name event.Migration, m con
 		}
 		pg.Close()
 	}
-	s.feeds[name] = &feed{fed: map[int]*Model{}, changed: make(chan struct{})}
 	s.wg.Go(func() { s.follows(ctx, name, m) })
 	if m.ReadModel == nil {
 		return nil
