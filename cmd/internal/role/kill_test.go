@@ -19,6 +19,7 @@ import (
 	"banyan/cmd/internal/play"
 	"banyan/legacyadapter/changelog"
 	"banyan/legacyadapter/mysql"
+	"banyan/proxy/admin"
 	"banyan/proxy/control"
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
@@ -39,7 +40,41 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if env := os.Getenv(shadowEnv); env != "" {
+		if err := shadowChild(env); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
+}
+
+// shadowEnv makes this test binary a shadow role that retranslates units, from wherever the one before was killed.
+const shadowEnv = "BANYAN_TEST_SHADOW_ENV"
+
+func shadowChild(env string) error {
+	vars := map[string]string{}
+	if err := json.Unmarshal([]byte(env), &vars); err != nil {
+		return err
+	}
+	f, err := config.LoadWith(gameConfig(), func(n string) (string, bool) { v, ok := vars[n]; return v, ok })
+	if err != nil {
+		return err
+	}
+	f.Settle.MaxClockError = 5 * time.Millisecond
+	p, err := Start(context.Background(), f, Roles{Shadow: true}, Options{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))}, nil)
+	if err != nil {
+		return err
+	}
+	for p.Shadow.Ledger() == nil {
+		time.Sleep(10 * time.Millisecond) // as whoever asks for readiness does
+	}
+	if _, err := p.Ops.Retranslate(context.Background(), admin.RetranslateRequest{Migration: "units", Who: "test", Reason: "test"}); err != nil {
+		return err
+	}
+	fmt.Println("up") // the parent waits for this line
+	select {}
 }
 
 func proxyChild(env string) error {
@@ -67,8 +102,13 @@ type victim struct {
 
 func startVictim(t *testing.T, env map[string]string) *victim {
 	t.Helper()
+	return startChild(t, childEnv, env)
+}
+
+func startChild(t *testing.T, variable string, env map[string]string) *victim {
+	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+string(event.Encode(env)))
+	cmd.Env = append(os.Environ(), variable+"="+string(event.Encode(env)))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -78,7 +118,7 @@ func startVictim(t *testing.T, env map[string]string) *victim {
 		t.Fatal(err)
 	}
 	if !bufio.NewScanner(out).Scan() {
-		t.Fatal("the proxy did not come up")
+		t.Fatal("the child did not come up")
 	}
 	return &victim{cmd}
 }

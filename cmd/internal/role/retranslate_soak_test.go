@@ -3,6 +3,8 @@
 package role
 
 import (
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +13,8 @@ import (
 	"banyan/proxy/event"
 	"banyan/proxy/stage"
 	"banyan/testdata/game"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // At stage live, with all reads answered by the candidate, both migrations are made anew and swapped under players who look
@@ -102,4 +106,68 @@ func TestSoakRetranslateAtLive(t *testing.T) {
 	}
 	w.evidence(p, 50)
 	w.noFinding(p)
+}
+
+// The only shadow process is killed again and again while it makes a new generation, under continuing writes; whoever is
+// started next goes on. What is swapped in the end equals legacy: nothing is lost, and nothing is told twice.
+func TestSoakRetranslateSurvivesKills(t *testing.T) {
+	w := newWorld(t, game.Size{Matches: 2, Players: 8, Provinces: 16, Units: 60})
+	w.start()
+	w.to("units", stage.State{Stage: stage.DualWrite})
+	if err := w.shadow.Backfill(t.Context(), "units", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.play(play.Config{Players: 8, Matches: 2, Requests: 600, Rate: 200, Seed: 1})
+	w.wound("id % 3 = 0")
+	w.caughtUp("units")
+	w.shadow.Stop()
+	ended, played := make(chan struct{}), make(chan struct{})
+	go func() { // ends with ended
+		defer close(played)
+		for seed := uint64(2); ; seed++ {
+			select {
+			case <-ended:
+				return
+			default:
+				w.play(play.Config{Players: 6, Matches: 2, Requests: 60, Rate: 40, Seed: seed})
+			}
+		}
+	}()
+	quiesce := sync.OnceFunc(func() { close(ended); <-played })
+	defer quiesce()
+	rng, kills := rand.New(rand.NewPCG(1, 1)), 0
+	var child *victim
+	for deadline := time.Now().Add(5 * time.Minute); ; kills++ {
+		child = startChild(t, shadowEnv, w.env)
+		// The later ones are given more time, above all for the group sessions of those before to run out: in the end one comes through.
+		alive := time.Duration(300+rng.IntN(1500)+kills*kills*150) * time.Millisecond
+		for died := time.After(alive); died != nil; {
+			changed := w.proxy.Follower.Changed()
+			if w.proxy.Follower.State("units").Current() == 2 {
+				break
+			}
+			select {
+			case <-changed:
+			case <-died:
+				died = nil
+			}
+		}
+		if w.proxy.Follower.State("units").Current() == 2 {
+			break
+		}
+		child.kill()
+		if time.Now().After(deadline) {
+			t.Fatalf("not swapped after %d kills: %+v", kills, w.proxy.Follower.State("units"))
+		}
+	}
+	defer child.kill()
+	quiesce()
+	w.passed("units", 2)
+	t.Logf("%d kills", kills)
+	if d := cmp.Diff(w.legacyRows(legacyUnits), w.generationRows("units", 2, modelUnits)); d != "" {
+		t.Fatalf("the new generation differs from legacy (- legacy, + read model):\n%s", d)
+	}
+	if kills < 3 {
+		t.Error("the build was over before it was disturbed")
+	}
 }

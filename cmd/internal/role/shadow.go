@@ -13,6 +13,7 @@ import (
 	"banyan/proxy/control"
 	"banyan/proxy/event"
 	"banyan/shadow/contract"
+	"banyan/shadow/dispatch"
 	"banyan/shadow/ledger"
 	"banyan/shadow/settle"
 	"banyan/shadow/translate"
@@ -236,8 +237,14 @@ func (s *Shadow) startSettle(ctx context.Context) error {
 
 // startMigration tries the config out, and feeds the generations that the control log wants.
 func (s *Shadow) startMigration(ctx context.Context, name event.Migration, m config.Migration) error {
-	if _, err := translate.Compile(m.Translate(name), s.Contracts); err != nil {
+	rules, err := translate.Compile(m.Translate(name), s.Contracts)
+	if err != nil {
 		return err
+	}
+	if m.Dispatch != "" {
+		if err := (dispatch.Config{Kafka: s.f.Kafka, Migration: name, Generation: 1, URL: m.Dispatch, Rules: rules}).Validate(); err != nil {
+			return err
+		}
 	}
 	if m.ReadModel != nil {
 		if _, err := s.projection(name, m, 1); err != nil {
