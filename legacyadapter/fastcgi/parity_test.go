@@ -1,4 +1,4 @@
-package fastcgi_test
+package fastcgi
 
 import (
 	"bufio"
@@ -18,7 +18,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"banyan/legacyadapter/fastcgi"
 	"banyan/proxy"
 	"banyan/testdata/lab"
 )
@@ -35,12 +34,12 @@ func site(t testing.TB) string {
 }
 
 // front is banyan before a php-fpm.
-func front(t testing.TB, cfg fastcgi.Config, server proxy.Config, options proxy.ForwardOptions) (addr string, up *fastcgi.Upstream) {
+func front(t testing.TB, cfg Config, server proxy.Config, options proxy.ForwardOptions) (addr string, up *Upstream) {
 	t.Helper()
 	if cfg.Name == "" {
 		cfg.Name = "legacy"
 	}
-	up, err := fastcgi.New(cfg)
+	up, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +286,7 @@ func TestScriptsSeeWhatNginxShowsThem(t *testing.T) {
 			root := site(t)
 			fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 4})
 			nginx := lab.Nginx(t, fmt.Sprintf(nginxConf, root, ctl.tries, fpm.Socket))
-			addr, _ := front(t, fastcgi.Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 2, FrontController: ctl.front},
+			addr, _ := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 2, FrontController: ctl.front},
 				proxy.Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}, proxy.ForwardOptions{})
 			for _, o := range odds {
 				compare(t, o, nginx.Addr, addr)
