@@ -12,22 +12,6 @@ import (
 	"banyan/proxy/wire"
 )
 
-func (w *paramWriter) add(name string, value []byte) error {
-	if err := w.room(len(name) + len(value) + 8); err != nil {
-		return err
-	}
-	w.b = append(append(appendSize(appendSize(w.b, len(name)), len(value)), name...), value...)
-	return nil
-}
-
-func (w *paramWriter) addText(name, value string) error {
-	if err := w.room(len(name) + len(value) + 8); err != nil {
-		return err
-	}
-	w.b = append(append(appendSize(appendSize(w.b, len(name)), len(value)), name...), value...)
-	return nil
-}
-
 // fixedParams are the parameters that are the same for all requests.
 func fixedParams(cfg *Config) []byte {
 	fixed := map[string]string{"GATEWAY_INTERFACE": "CGI/1.1", "SERVER_SOFTWARE": "banyan", "REDIRECT_STATUS": "200",
@@ -53,59 +37,49 @@ type call struct {
 
 // appendParams appends the parameters as nginx's fastcgi_params and fastcgi-php.conf give them.
 func (u *Upstream) appendParams(dst []byte, c *call) ([]byte, error) {
-	w := newParams(dst)
-	if err := w.room(len(u.fixed)); err != nil {
-		return dst, err
+	w := newParams(dst, u.cfg.Params)
+	if w.room(len(u.fixed)) {
+		w.b = append(w.b, u.fixed...)
 	}
-	w.b = append(w.b, u.fixed...)
 	r := c.req
-	var err error
-	text := func(name, value string) {
-		if _, own := u.cfg.Params[name]; !own && err == nil {
-			err = w.addText(name, value)
-		}
-	}
-	raw := func(name string, value []byte) {
-		if _, own := u.cfg.Params[name]; !own && err == nil {
-			err = w.add(name, value)
-		}
-	}
 	var scratch [64]byte
-	raw("REQUEST_METHOD", r.Method())
-	raw("REQUEST_URI", r.Target())
-	raw("QUERY_STRING", c.query)
-	text("SCRIPT_FILENAME", u.cfg.ScriptRoot+c.script)
-	text("SCRIPT_NAME", c.script)
-	text("DOCUMENT_URI", c.script)
-	text("PATH_INFO", c.info)
-	raw("CONTENT_TYPE", r.Field("content-type"))
-	if c.length >= 0 {
-		raw("CONTENT_LENGTH", strconv.AppendInt(scratch[:0], c.length, 10))
-	} else {
-		text("CONTENT_LENGTH", "")
+	w.add("REQUEST_METHOD", r.Method())
+	w.add("REQUEST_URI", r.Target())
+	w.add("QUERY_STRING", c.query)
+	if w.begin("SCRIPT_FILENAME", len(u.cfg.ScriptRoot)+len(c.script)) {
+		w.b = append(append(w.b, u.cfg.ScriptRoot...), c.script...)
 	}
-	raw("REMOTE_USER", basicUser(r.Field("authorization")))
-	var client, local netip.AddrPort
-	protocol, tls := "HTTP/1.1", false
+	w.addText("SCRIPT_NAME", c.script)
+	w.addText("DOCUMENT_URI", c.script)
+	w.addText("PATH_INFO", c.info)
+	w.add("CONTENT_TYPE", r.Field("content-type"))
+	length := scratch[:0]
+	if c.length >= 0 {
+		length = strconv.AppendInt(length, c.length, 10)
+	}
+	w.add("CONTENT_LENGTH", length)
+	w.add("REMOTE_USER", basicUser(r.Field("authorization")))
+	client, local, protocol, tls := loopback, loopback, "HTTP/1.1", false
 	if o := c.origin; o != nil {
 		client, local, protocol, tls = o.Client(), o.Local(), o.Protocol(), o.TLS()
 	}
-	text("SERVER_PROTOCOL", protocol)
+	w.addText("SERVER_PROTOCOL", protocol)
 	if tls {
-		text("REQUEST_SCHEME", "https")
-		text("HTTPS", "on")
+		w.addText("REQUEST_SCHEME", "https")
+		w.addText("HTTPS", "on")
 	} else {
-		text("REQUEST_SCHEME", "http")
+		w.addText("REQUEST_SCHEME", "http")
 	}
-	raw("REMOTE_ADDR", appendAddr(scratch[:0], client))
-	raw("REMOTE_PORT", appendPort(scratch[:0], client))
-	raw("SERVER_ADDR", appendAddr(scratch[:0], local))
-	raw("SERVER_PORT", appendPort(scratch[:0], local))
-	if err == nil {
-		err = u.addFields(&w, r)
-	}
-	return w.end(), err
+	w.add("REMOTE_ADDR", appendAddr(scratch[:0], client))
+	w.add("REMOTE_PORT", appendPort(scratch[:0], client))
+	w.add("SERVER_ADDR", appendAddr(scratch[:0], local))
+	w.add("SERVER_PORT", appendPort(scratch[:0], local))
+	addFields(&w, r)
+	return w.end()
 }
+
+// loopback is the client of a request that the proxy made up.
+var loopback = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 
 func appendAddr(dst []byte, a netip.AddrPort) []byte {
 	if !a.IsValid() {
@@ -147,7 +121,8 @@ var upper = func() (t [256]byte) {
 }()
 
 // addFields adds the request's fields as HTTP_…; those of one name are joined.
-func (u *Upstream) addFields(w *paramWriter, r *wire.Request) error {
+func addFields(w *paramWriter, r *wire.Request) {
+	const prefix = "HTTP_"
 	for i := range r.Len() {
 		name, value := r.Name(i), r.Value(i)
 		if !fieldOK(name) || seenBefore(r, i) {
@@ -164,18 +139,20 @@ func (u *Upstream) addFields(w *paramWriter, r *wire.Request) error {
 				more = true
 			}
 		}
-		if err := w.room(len("HTTP_") + len(name) + size + 8); err != nil {
-			return err
+		if !w.room(len(prefix) + len(name) + size + sizesRoom) {
+			return
 		}
 		at := len(w.b)
-		b := append(appendSize(appendSize(w.b, len("HTTP_")+len(name)), size), "HTTP_"...)
-		from := len(b)
+		b := append(appendSize(appendSize(w.b, len(prefix)+len(name)), size), prefix...)
+		from := len(b) - len(prefix)
 		for _, c := range name {
 			b = append(b, upper[c])
 		}
-		if _, own := u.cfg.Params[string(b[from-len("HTTP_"):])]; own && len(u.cfg.Params) > 0 {
-			w.b = b[:at]
-			continue
+		if len(w.given) > 0 {
+			if _, given := w.given[string(b[from:])]; given {
+				w.b = b[:at]
+				continue
+			}
 		}
 		b = append(b, value...)
 		for j := i + 1; more && j < r.Len(); j++ {
@@ -185,7 +162,6 @@ func (u *Upstream) addFields(w *paramWriter, r *wire.Request) error {
 		}
 		w.b = b
 	}
-	return nil
 }
 
 // fieldOK tells whether a field becomes a variable. Never Proxy: programs would take HTTP_PROXY for their own setting.

@@ -50,26 +50,60 @@ func appendStdin(dst, b []byte, last bool) []byte {
 // paramWriter appends parameters as records. No parameter is split: php-fpm parses each record alone.
 type paramWriter struct {
 	b     []byte
-	start int // of the record that is being written
+	start int               // of the record that is being written
+	given map[string]string // by the configuration: left out
+	err   error
 }
 
-func newParams(dst []byte) paramWriter {
-	return paramWriter{b: appendRecordHead(dst, typeParams, 0), start: len(dst)}
+func newParams(dst []byte, given map[string]string) paramWriter {
+	return paramWriter{b: appendRecordHead(dst, typeParams, 0), start: len(dst), given: given}
 }
 
 var errParamSize = errors.New("a parameter does not fit into a record")
 
-// room begins another record if n more bytes do not fit.
-func (w *paramWriter) room(n int) error {
+// room begins another record if n more bytes do not fit, and tells whether they do then.
+func (w *paramWriter) room(n int) bool {
 	if n > maxContent {
-		return errParamSize
+		w.err = errParamSize
+	}
+	if w.err != nil {
+		return false
 	}
 	if len(w.b)-w.start-headSize+n > maxContent {
 		w.seal()
 		w.start = len(w.b)
 		w.b = appendRecordHead(w.b, typeParams, 0)
 	}
-	return nil
+	return true
+}
+
+// sizes are at most so long.
+const sizesRoom = 8
+
+// begin writes what stands before a value of n bytes; false says that it is not wanted, or does not fit.
+func (w *paramWriter) begin(name string, n int) bool {
+	if len(w.given) > 0 {
+		if _, ok := w.given[name]; ok {
+			return false
+		}
+	}
+	if !w.room(len(name) + n + sizesRoom) {
+		return false
+	}
+	w.b = append(appendSize(appendSize(w.b, len(name)), n), name...)
+	return true
+}
+
+func (w *paramWriter) add(name string, value []byte) {
+	if w.begin(name, len(value)) {
+		w.b = append(w.b, value...)
+	}
+}
+
+func (w *paramWriter) addText(name, value string) {
+	if w.begin(name, len(value)) {
+		w.b = append(w.b, value...)
+	}
 }
 
 func (w *paramWriter) seal() {
@@ -77,9 +111,9 @@ func (w *paramWriter) seal() {
 }
 
 // end ends the parameters.
-func (w *paramWriter) end() []byte {
+func (w *paramWriter) end() ([]byte, error) {
 	w.seal()
-	return appendRecordHead(w.b, typeParams, 0)
+	return appendRecordHead(w.b, typeParams, 0), w.err
 }
 
 func appendSize(dst []byte, n int) []byte {

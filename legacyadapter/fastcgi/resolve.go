@@ -2,9 +2,12 @@ package fastcgi
 
 import (
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"banyan/legacyadapter/php"
+	"banyan/proxy/upstream"
 )
 
 // what is to be done with a request target.
@@ -37,7 +40,7 @@ func (u *Upstream) resolve(target []byte) place {
 	p := place{query: query}
 	if script > 0 {
 		p.path, p.info = path[:script], path[script:]
-		if u.kind(p.path) == syscall.S_IFREG {
+		if u.isScript(p.path) {
 			p.what = runs
 		} else {
 			p.what = missing
@@ -45,7 +48,7 @@ func (u *Upstream) resolve(target []byte) place {
 		return p
 	}
 	if dir := strings.HasSuffix(path, "/"); dir {
-		if p.path = path + u.cfg.Index; u.kind(p.path) == syscall.S_IFREG {
+		if p.path = path + u.cfg.Index; u.isScript(p.path) {
 			p.what = runs
 			return p
 		}
@@ -67,7 +70,7 @@ func (u *Upstream) resolve(target []byte) place {
 			return p
 		}
 	}
-	if u.cfg.FrontController && u.kind("/index.php") == syscall.S_IFREG {
+	if u.cfg.FrontController && u.isScript("/index.php") {
 		p.what, p.path = runs, "/index.php"
 		return p
 	}
@@ -75,6 +78,39 @@ func (u *Upstream) resolve(target []byte) place {
 		p.what = elsewhere
 	}
 	return p
+}
+
+// scripts remembers for a moment which paths are scripts: each request would ask the file system. A script that is
+// deleted is php-fpm's to miss for as long.
+type scripts struct {
+	mu    sync.Mutex       // guards known
+	known map[string]int64 // path -> upstream.Now when it was looked at
+}
+
+const (
+	scriptsFor = int64(time.Second)
+	maxScripts = 1024
+)
+
+// isScript tells whether a path below the root is a file.
+func (u *Upstream) isScript(path string) bool {
+	now, s := upstream.Now(), &u.scripts
+	s.mu.Lock()
+	at, ok := s.known[path]
+	s.mu.Unlock()
+	if ok && now-at < scriptsFor {
+		return true
+	}
+	if u.kind(path) != syscall.S_IFREG {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.known) >= maxScripts {
+		clear(s.known)
+	}
+	s.known[strings.Clone(path)] = now
+	return true
 }
 
 // kind is the file type of a path below the root, 0 if there is nothing.

@@ -12,10 +12,11 @@ import (
 
 // Upstream is a php-fpm, and the files beside its scripts.
 type Upstream struct {
-	cfg   Config
-	links *upstream.Links[*link]
-	fixed []byte // the parameters that are the same for all requests
-	conns sync.Pool
+	cfg     Config
+	links   *upstream.Links[*link]
+	fixed   []byte // the parameters that are the same for all requests
+	conns   sync.Pool
+	scripts scripts
 }
 
 var _ upstream.Front = (*Upstream)(nil)
@@ -30,7 +31,7 @@ func New(cfg Config) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{cfg: cfg, fixed: fixedParams(&cfg)}
+	u := &Upstream{cfg: cfg, fixed: fixedParams(&cfg), scripts: scripts{known: map[string]int64{}}}
 	u.links = upstream.NewLinks(upstream.LinksConfig{Name: cfg.Name, Network: network, Addr: addr, MaxConns: cfg.MaxConns, MaxIdle: cfg.MaxConns,
 		IdleTimeout: cfg.IdleTimeout, Dial: cfg.Timeouts.Dial, MaxConnsName: "max_connections and pm.max_children"}, newLink)
 	u.conns.New = func() any { return newConn(u) }
