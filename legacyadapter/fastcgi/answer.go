@@ -39,9 +39,9 @@ var (
 	errHeadSize  = errors.New("head of the answer is larger than the limit")
 	errHeadShort = errors.New("the script ended before its head was complete")
 	errLine      = errors.New("a line of the head is no field")
-	errStatus    = errors.New("Status is no final status code")
+	errStatus    = errors.New("status is no final code")
 	errStatuses  = errors.New("head has two Status fields")
-	errAccel     = errors.New("X-Accel-Redirect and X-Sendfile need a web server that serves the file, and banyan serves none for scripts: let the script send it")
+	errAccel     = errors.New("script answers with X-Accel-Redirect or X-Sendfile: these need a web server that serves the file, and banyan serves none for scripts: let the script send it")
 )
 
 // appendAnswer makes an HTTP/1.1 head of a CGI one. It is strict in what concerns the framing; wire.Response is in the
