@@ -161,6 +161,48 @@ func TestRestartBetweenRequests(t *testing.T) {
 	expect(t, addr, odd{line: "GET /answer.php"}, 200, "ok")
 }
 
+// Over TCP a request can be written to a connection that the other side has closed, and is lost: it is found before.
+func TestStaleConnectionOverTCP(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	closed := make(chan bool, 4)
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if readRequest(c) == nil {
+				io.WriteString(c, out(head+"hi")+over())
+			}
+			c.Close()
+			closed <- true
+		}
+	}()
+	u, err := New(Config{Name: "legacy", Address: l.Addr().String(), Root: site(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	body := strings.Repeat("x", 100_000)
+	for range 2 {
+		if status, got, err := ask(u, false); status != 200 || got != "hi" {
+			t.Fatal(status, got, err)
+		}
+		<-closed
+		c, _ := u.Get(upstream.Timeouts{}, false)
+		m := &upstream.Message{Head: []byte("POST /dump.php HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"), Body: []byte(body)}
+		if status, got, err := converse(c, m, false); status != 200 || got != "hi" {
+			t.Fatal(status, got, err)
+		}
+		c.Release()
+		<-closed
+	}
+}
+
 func TestConnectionsAreKeptOrNot(t *testing.T) {
 	root := site(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2})
