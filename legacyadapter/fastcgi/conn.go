@@ -656,7 +656,7 @@ func (c *conn) Abort() {
 	c.back()
 }
 
-// report logs what the script wrote to STDERR.
+// report logs what the script wrote to STDERR, and an answer that was too long.
 func (c *conn) report() {
 	if c.rec.stderrN == 0 && !c.excess {
 		return
@@ -673,6 +673,9 @@ func (c *conn) report() {
 	}
 	if c.rec.stderrN > 0 {
 		attrs = append(attrs, slog.String("stderr", string(c.rec.stderr)), slog.Int("bytes", c.rec.stderrN))
+	}
+	if c.excess {
+		attrs = append(attrs, "answer", "has more than its head announces; the rest was dropped")
 	}
 	c.up.cfg.Log.Warn("script complains", attrs...)
 }

@@ -38,6 +38,9 @@
 // # Not obvious
 //
 //   - A kept connection holds a child of php-fpm, idle or not: MaxConns is the number of children that are taken.
+//   - Children that others have taken are not seen: a request then waits in php-fpm's backlog, up to Timeouts.FirstByte,
+//     and is Timeout, not Busy.
+//   - That a script exists is remembered for a second; php-fpm answers for one that was deleted within it.
 //   - A body that streams holds one while its client sends: Spool is for slow clients.
 //   - A body of unknown length is stored in an unlinked temporary file, since php-fpm reads only CONTENT_LENGTH bytes.
 //     nginx does the same; 411 would refuse what works today.

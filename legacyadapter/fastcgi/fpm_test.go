@@ -330,7 +330,7 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
-// What a write does is done: its script is heard to its end though the client has left.
+// What a write does is done: its script is heard to its end though the client has left. Of others it is told.
 func TestClientGone(t *testing.T) {
 	root := site(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2})
@@ -346,6 +346,16 @@ func TestClientGone(t *testing.T) {
 	c.Read(make([]byte, 10))
 	c.Close()
 	r := <-ended
+	other, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root}, proxy.Config{}, proxy.ForwardOptions{})
+	if c, err = net.Dial("tcp", other); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(c, "POST /answer.php?how=gone&file="+file+".2 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+	c.Read(make([]byte, 10))
+	c.Close()
+	if s := quiet(t, up); s.Open != 0 {
+		t.Errorf("a script whose client has left was heard to its end: %+v", s)
+	}
 	if b, err := os.ReadFile(file); string(b) != "end" || !r.ClientGone || r.BodyBytes != 300*8192 {
 		t.Errorf("%q, %v, %+v", b, err, r)
 	}

@@ -210,6 +210,8 @@ func (f *File) checkUpstream(d *decoder, path, name string, u Upstream) {
 		d.failPath(path+".max_connections", "", "with fastcgi it is fastcgi.max_connections: each connection holds a child of php-fpm")
 	case u.Balanced() || !reflect.ValueOf(u.Eject).IsZero():
 		d.failPath(path, "", "max_requests, sticky, queue, eject, health and breaker belong to http: fastcgi is one php-fpm, whose children are the bound")
+	case u.Resolve != "nginx":
+		d.failPath(path+".resolve", "", "%q: with fastcgi banyan resolves paths itself, as nginx does", u.Resolve)
 	default:
 		path += ".fastcgi"
 		if s := u.FastCGI.Static; s != "" {
