@@ -60,13 +60,13 @@ func TestScriptsInTrouble(t *testing.T) {
 	root := site(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2, Ini: map[string]string{"log_errors": "1"}})
 	var log buffer
-	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Log: slog.New(slog.NewTextHandler(&log, nil)),
-		Timeouts: upstream.Timeouts{FirstByte: 300 * time.Millisecond, Dial: 5 * time.Second}}, proxy.Config{}, proxy.ForwardOptions{})
+	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Log: slog.New(slog.NewTextHandler(&log, nil))}, proxy.Config{}, proxy.ForwardOptions{})
+	hasty, _ := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Timeouts: upstream.Timeouts{FirstByte: 100 * time.Millisecond}}, proxy.Config{}, proxy.ForwardOptions{})
 	ok := func() { t.Helper(); expect(t, addr, odd{line: "GET /answer.php"}, 200, "ok") }
 	ok()
 	expect(t, addr, odd{line: "GET /answer.php?how=die"}, 502, "*")
 	ok()
-	expect(t, addr, odd{line: "GET /answer.php?how=slow&ms=5000"}, 504, "*")
+	expect(t, hasty, odd{line: "GET /answer.php?how=slow&ms=3000"}, 504, "*")
 	ok()
 	expect(t, addr, odd{line: "GET /answer.php?how=head"}, 502, "*")
 	ok()
@@ -89,7 +89,7 @@ func TestScriptsInTrouble(t *testing.T) {
 func TestBusy(t *testing.T) {
 	root := site(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2})
-	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Timeouts: upstream.Timeouts{Dial: 50 * time.Millisecond}}, proxy.Config{}, proxy.ForwardOptions{})
+	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Timeouts: upstream.Timeouts{Dial: 500 * time.Millisecond}}, proxy.Config{}, proxy.ForwardOptions{})
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o666); err != nil {
 		t.Fatal(err)
