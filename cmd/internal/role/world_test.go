@@ -40,7 +40,7 @@ type world struct {
 // withoutWebServer takes nginx away: banyan speaks to php-fpm itself.
 func (w *world) withoutWebServer() {
 	u := w.f.Upstreams["legacy"]
-	u.HTTP, u.MaxConnections = "", 0
+	u.HTTP, u.MaxConnections = nil, 0
 	u.FastCGI = &config.FastCGI{Address: "unix:" + w.fpm.Socket, Root: game.Root(), MaxConnections: 6}
 	w.f.Upstreams["legacy"] = u
 }
