@@ -21,7 +21,8 @@
 // Proxy, Banyan-… and X-Banyan-…, and names that hold '_' or '.', which PHP would fold into others. X-Forwarded-For,
 // -Proto and -Host are set; from trusted peers they are extended. From others every X-Forwarded-…, Forwarded, X-Real-IP,
 // Client-IP, X-Original-URL and X-Rewrite-URL is dropped. The version is HTTP/1.1; of an absolute target the authority,
-// which equals Host, is left out; an HTTP/1.0 request without Host gets an empty one.
+// which equals Host, is left out; an HTTP/1.0 request without Host gets an empty one. An upstream.Front, which learns
+// the client's address otherwise, gets a trusted peer's X-Forwarded fields as they came and none of the proxy's.
 //
 // Answers: fields of the connection and trailers are dropped; a body is chunked anew, or ended by closing towards an
 // HTTP/1.0 client; Connection: close is added when the connection ends. The version is HTTP/1.1. Content-Length is left

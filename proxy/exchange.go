@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -177,6 +178,28 @@ func (x *Exchange) Trusted() bool { return x.conn.trusted }
 
 // TLS tells whether the client's connection is encrypted.
 func (x *Exchange) TLS() bool { return x.conn.secure }
+
+var _ upstream.Origin = (*Exchange)(nil)
+
+// Local implements upstream.Origin.
+func (x *Exchange) Local() netip.AddrPort {
+	if a, ok := x.conn.nc.LocalAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// Protocol implements upstream.Origin.
+func (x *Exchange) Protocol() string {
+	if x.req.Minor() == 0 {
+		return "HTTP/1.0"
+	}
+	return "HTTP/1.1"
+}
+
+// IDs implements upstream.Origin.
+func (x *Exchange) IDs() (exchange, trace [16]byte) { return x.ID, x.TraceID }
 
 // Started is when the request's head was complete.
 func (x *Exchange) Started() time.Time { return x.started }

@@ -92,8 +92,9 @@ func (x *Exchange) forward(u upstream.Upstream, o *ForwardOptions, res *Result) 
 	}
 	x.upstream, x.captured = u.Name(), x.captured[:0]
 	m := &x.message
-	*m = upstream.Message{Head: x.appendRequest(x.out[:0], o), Body: x.body, More: !x.bodyDone,
-		Chunked: x.req.Chunked(), NoBody: x.req.IsHead(), Timeouts: o.Timeouts}
+	_, front := u.(upstream.Front)
+	*m = upstream.Message{Head: x.appendRequest(x.out[:0], o, front), Body: x.body, More: !x.bodyDone,
+		Chunked: x.req.Chunked(), NoBody: x.req.IsHead(), Timeouts: o.Timeouts, Origin: x}
 	res.Forwarded = time.Now()
 	c, err := x.ask(u, o, m, res)
 	if err != nil {
@@ -195,8 +196,8 @@ func (x *Exchange) stream(c upstream.Conn) error {
 	}
 }
 
-// appendRequest makes the head for the upstream.
-func (x *Exchange) appendRequest(dst []byte, o *ForwardOptions) []byte {
+// appendRequest makes the head for the upstream. A front is told by other means whom the proxy serves.
+func (x *Exchange) appendRequest(dst []byte, o *ForwardOptions, front bool) []byte {
 	r, target := &x.req, o.Target
 	if target == nil {
 		target = r.Target()
@@ -204,7 +205,10 @@ func (x *Exchange) appendRequest(dst []byte, o *ForwardOptions) []byte {
 	dst = append(append(append(append(dst, r.Method()...), ' '), target...), " HTTP/1.1\r\n"...)
 	plain := o.Drop == nil && o.Add == nil
 	raw, from, to := r.Raw(), 0, 0
-	lastFor, seen := x.lastForwarded()
+	lastFor, seen := -1, seenForwarded{}
+	if !front {
+		lastFor, seen = x.lastForwarded()
+	}
 	for i := range r.Len() {
 		kind := r.Kind(i)
 		keep := kind <= wire.TransferEncoding && (plain || kind != wire.Other || x.passes(r.Name(i), o))
@@ -231,7 +235,9 @@ func (x *Exchange) appendRequest(dst []byte, o *ForwardOptions) []byte {
 	if r.Host() == nil {
 		dst = append(dst, "Host: \r\n"...)
 	}
-	dst = x.appendForwarded(dst, seen)
+	if !front {
+		dst = x.appendForwarded(dst, seen)
+	}
 	for _, f := range o.Add {
 		dst, _ = wire.AppendField(dst, f.Name, f.Value)
 	}

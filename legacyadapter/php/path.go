@@ -63,9 +63,11 @@ func (n Nginx) Paths(target []byte) (path, asked string, query []byte, err error
 }
 
 // Resolve gives all that is known of the target.
-func (Nginx) Resolve(target []byte) (Target, error) {
-	return resolve(target, strict|noLineFeed, cutScript)
+func (n Nginx) Resolve(target []byte) (Target, error) {
+	return resolve(target, n.rules(), cutScript)
 }
+
+func (Nginx) rules() rules { return strict | noLineFeed }
 
 // Plain implements route.Plainer.
 func (Nginx) Plain(target []byte) (path, query []byte, ok bool) { return plain(target) }
@@ -125,24 +127,32 @@ func resolve(target []byte, r rules, find func(string) Target) (Target, error) {
 	if string(target) == "*" {
 		return Target{Path: "*", Asked: "*"}, nil
 	}
-	path, query, err := split(target)
+	clean, query, err := cleaned(target, r)
 	if err != nil {
 		return Target{}, err
-	}
-	if r&asciiOnly != 0 && slices.ContainsFunc(query, func(c byte) bool { return c >= 0x80 }) {
-		return Target{}, fmt.Errorf("%w: not ASCII in the query %.60q", ErrTarget, query)
-	}
-	decoded, err := decode(path, r)
-	if err != nil {
-		return Target{}, err
-	}
-	clean, err := clean(decoded, r)
-	if err != nil {
-		return Target{}, fmt.Errorf("%w in %.60q", err, path)
 	}
 	t := find(clean)
 	t.Path, t.Asked, t.Query = escapePath(t.Path), escapePath(clean), query
 	return t, nil
+}
+
+// cleaned is the decoded path without dot segments and double slashes.
+func cleaned(target []byte, r rules) (path string, query []byte, err error) {
+	raw, query, err := split(target)
+	if err != nil {
+		return "", nil, err
+	}
+	if r&asciiOnly != 0 && slices.ContainsFunc(query, func(c byte) bool { return c >= 0x80 }) {
+		return "", nil, fmt.Errorf("%w: not ASCII in the query %.60q", ErrTarget, query)
+	}
+	decoded, err := decode(raw, r)
+	if err != nil {
+		return "", nil, err
+	}
+	if path, err = clean(decoded, r); err != nil {
+		return "", nil, fmt.Errorf("%w in %.60q", err, raw)
+	}
+	return path, query, nil
 }
 
 // plain says that there is nothing to resolve: the path stands for itself with every front end.

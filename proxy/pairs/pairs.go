@@ -13,6 +13,7 @@ import (
 	"banyan/proxy/capture"
 	"banyan/proxy/event"
 	"banyan/proxy/migrate"
+	"banyan/proxy/upstream"
 )
 
 // Config of the copies.
@@ -45,6 +46,7 @@ type Model interface {
 // sessions tells the one that holds the cookie's; the cookie is "" for a copy without.
 type Sides struct {
 	Legacy, Candidate func(cookie string) string
+	LegacyVia         upstream.Upstream // asks legacy when it speaks no HTTP
 }
 
 // Pairs is safe for concurrent use.
@@ -250,6 +252,9 @@ func (p *Pairs) ask(ctx context.Context, m event.Migration, side capture.Side, t
 
 // askLegacy asks as the client did.
 func (p *Pairs) askLegacy(ctx context.Context, r *migrate.Read) capture.Answer {
+	if u := p.cfg.Sides[r.Migration].LegacyVia; u != nil {
+		return askVia(u, r.Legacy.Target, r.Cookie, r.Host)
+	}
 	return ask(ctx, p.client, p.cfg.Sides[r.Migration].Legacy(r.Cookie), r.Legacy.Target, r.Cookie, r.Host)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"banyan/proxy/capture"
 	"banyan/proxy/event"
 	"banyan/proxy/migrate"
+	"banyan/proxy/upstream"
 )
 
 type model struct {
@@ -246,5 +248,54 @@ func TestAnAnswerOfAnotherGenerationIsNoPair(t *testing.T) {
 	p.publishTallies() // what was counted until now
 	if got := p.Tallies()[0].Fingerprint; got != "fp-g3" {
 		t.Error(got)
+	}
+}
+
+// A legacy that speaks no HTTP is asked through its upstream, as the client asked.
+func TestLegacyIsAskedThroughItsUpstream(t *testing.T) {
+	type asked struct{ target, host, cookie, copied string }
+	got := make(chan asked, 1)
+	legacy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got <- asked{r.RequestURI, r.Host, r.Header.Get("Cookie"), r.Header.Get("Banyan-Copy")}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Banyan-Position", "1/2-1/5")
+		w.WriteHeader(418)
+		io.WriteString(w, "legacy's")
+	}))
+	defer legacy.Close()
+	u, err := upstream.New(upstream.Config{Name: "legacy", URL: legacy.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	p, s, _ := start(t, Config{}, func(http.ResponseWriter, *http.Request) { t.Error("the URL was asked") })
+	p.cfg.Sides["units"] = Sides{LegacyVia: u}
+	p.Start(t.Context())
+	r := read("")
+	r.Served, r.Cookie, r.Host = capture.Candidate, "PHPSESSID=x", "game.test"
+	r.Candidate = capture.Answer{Target: "/matches/7/map", Status: 200, Body: []byte("other"), Length: 5}
+	r.Legacy = capture.Answer{Target: "/api.php?a[]=1"}
+	p.Offer(r)
+	<-s.got
+	p.Stop()
+	if a := <-got; a != (asked{"/api.php?a[]=1", "game.test", "PHPSESSID=x", "1"}) {
+		t.Errorf("asked %+v", a)
+	}
+	if a := s.pairs[0].Legacy; a.Status != 418 || string(a.Body) != "legacy's" || a.Length != 8 || a.ContentType != "application/json" || a.After != event.MakePosition(1, 5) || a.Error != "" {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestAnUpstreamThatFailsIsTold(t *testing.T) {
+	u, err := upstream.New(upstream.Config{Name: "legacy", URL: "unix:" + t.TempDir() + "/nobody"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if a := askVia(u, "/x", "", "h"); a.Status != 0 || !strings.Contains(a.Error, "ask legacy for /x") || a.End.IsZero() {
+		t.Errorf("%+v", a)
+	}
+	if a := askVia(u, "/x", "a\r\nb", "h"); !strings.Contains(a.Error, "cookie cannot stand in a head") {
+		t.Errorf("%+v", a)
 	}
 }

@@ -1,13 +1,11 @@
 package upstream
 
 import (
-	"errors"
 	"io"
 	"net"
 	"strconv"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"banyan/proxy/wire"
 )
@@ -30,7 +28,7 @@ type conn struct {
 	rc      syscall.RawConn
 	turnFn  func(fd uintptr) bool
 	moreFn  func(fd uintptr) bool
-	peekBuf [1]byte
+	peek    Peek
 	reused  bool
 	expires int64
 	readBy  Deadline
@@ -62,17 +60,22 @@ type conn struct {
 
 func newConn(p *Pool, nc net.Conn) (*conn, error) {
 	c := &conn{pool: p, nc: nc}
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return nil, errors.New("not a socket")
-	}
 	var err error
-	if c.rc, err = sc.SyscallConn(); err != nil {
+	if c.rc, err = RawConn(nc); err != nil {
 		return nil, err
 	}
 	c.turnFn, c.moreFn = c.turn, c.more
 	return c, nil
 }
+
+// Close implements Link.
+func (c *conn) Close() error { return c.nc.Close() }
+
+// Expires implements Link.
+func (c *conn) Expires() int64 { return c.expires }
+
+// Again implements Link.
+func (c *conn) Again() { c.reused = true }
 
 // Reused implements Conn.
 func (c *conn) Reused() bool { return c.reused }
@@ -131,7 +134,7 @@ func appendBody(out, body []byte, chunked, last bool) []byte {
 
 // flush writes out without waiting for an answer.
 func (c *conn) flush() error {
-	err := c.rc.Read(func(fd uintptr) bool { c.peek(fd); return true })
+	err := c.rc.Read(func(fd uintptr) bool { c.stale = c.peek.Stale(fd); return true })
 	if err == nil {
 		err = c.stale
 	}
@@ -173,17 +176,11 @@ func (c *conn) write(b []byte) error {
 func (c *conn) pending() bool {
 	got := false
 	c.rc.Read(func(fd uintptr) bool {
-		n, err := c.look(fd)
+		n, err := c.peek.Look(fd)
 		got = err == 0 && n > 0
 		return true
 	})
 	return got
-}
-
-// look peeks at what can be read, without waiting. syscall.Recvfrom does the same with an allocation for an address.
-func (c *conn) look(fd uintptr) (n int, err syscall.Errno) {
-	r, _, err := syscall.Syscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&c.peekBuf[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
-	return int(r), err
 }
 
 // SendBody implements Conn.
@@ -221,24 +218,11 @@ func (c *conn) SendBody(p []byte, last bool) error {
 	return nil
 }
 
-// peek looks whether the connection is still silent and open.
-func (c *conn) peek(fd uintptr) {
-	switch n, err := c.look(fd); {
-	case err == syscall.EAGAIN || err == syscall.EINTR:
-	case err != 0:
-		c.stale = err
-	case n > 0:
-		c.stale = errSpoke
-	default:
-		c.stale = errStale
-	}
-}
-
 // turn is called with the socket, again each time it becomes readable: write the request, then read what comes.
 func (c *conn) turn(fd uintptr) bool {
 	if !c.peeked {
 		c.peeked = true
-		if c.peek(fd); c.stale != nil {
+		if c.stale = c.peek.Stale(fd); c.stale != nil {
 			return true
 		}
 		n, err := syscall.Write(int(fd), c.out)
@@ -486,7 +470,7 @@ func (c *conn) takeChunks(p []byte, fresh bool) (int, error) {
 func (c *conn) Hijack() (net.Conn, []byte) {
 	c.nc.SetDeadline(time.Time{})
 	read := c.in.Buf[c.in.r:c.in.n]
-	c.pool.free()
+	c.pool.links.Free()
 	return c.nc, read
 }
 
@@ -498,12 +482,12 @@ func (c *conn) Release() {
 	}
 	c.out, c.in = nil, nil
 	c.expires += Now()
-	c.pool.put(c)
+	c.pool.links.Put(c)
 }
 
 // Abort implements Conn.
 func (c *conn) Abort() {
 	c.out, c.in = nil, nil
 	c.nc.Close()
-	c.pool.free()
+	c.pool.links.Free()
 }

@@ -10,6 +10,7 @@
 // It fails with *Error: Dial, Busy, Timeout, Cut, Malformed.
 //
 // Upstream and Conn are the seam for other transports: Pool speaks HTTP/1.1; whatever else carries a request (FastCGI)
-// takes the same head bytes and decoded body, and gives a parsed head and a decoded body back. Router is the seam for
-// several of them behind one name (package balance).
+// takes the same head bytes and decoded body, and gives a parsed head and a decoded body back. Message.Origin has the
+// facts that such a transport needs beside the head; Links are connections, kept and bounded, of whatever protocol.
+// Router is the seam for several of them behind one name (package balance).
 package upstream

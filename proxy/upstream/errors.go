@@ -72,7 +72,7 @@ var ErrAnswered = errors.New("answered before the whole request was sent")
 
 var (
 	errClosed   = errors.New("pool is closed")
-	errBusy     = errors.New("no connection became free in time; check the backend's latency, or raise max_conns")
+	errBusy     = errors.New("no connection became free in time")
 	errStale    = errors.New("connection was closed by the backend while it was idle")
 	errSpoke    = errors.New("backend sent bytes that nobody asked for")
 	errHeadSize = errors.New("head of the answer is larger than the limit")

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net"
+	"net/netip"
 	"time"
 
 	"banyan/proxy/wire"
@@ -31,6 +32,28 @@ type Message struct {
 	Chunked  bool   // the head announces chunks
 	NoBody   bool   // the answer has no body: the method is HEAD
 	Timeouts Timeouts
+	Origin   Origin // who asked, for a Front; nil for a request that the proxy made up
+}
+
+// Origin tells of a request what its head does not. It is valid until the Conn is released.
+type Origin interface {
+	// Client is the client's address, as far as trusted proxies tell; then its port may be 0. Not valid on a unix socket.
+	Client() netip.AddrPort
+	// Local is the address that the client's connection was made to. Not valid on a unix socket.
+	Local() netip.AddrPort
+	// TLS tells whether that connection is encrypted.
+	TLS() bool
+	// Protocol is the version that the client spoke, "HTTP/1.1".
+	Protocol() string
+	// IDs name the exchange and its trace in logs; zero when they have none.
+	IDs() (exchange, trace [16]byte)
+}
+
+// Front is an Upstream that takes the place of a web server: what it runs learns from Origin who asked. So the head that
+// it is given has only those X-Forwarded fields that the client's side sent.
+type Front interface {
+	Upstream
+	Front()
 }
 
 // Inbox is the buffer an answer is read into; its owner keeps it between requests. Head and first bytes of the body stay

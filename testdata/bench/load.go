@@ -21,6 +21,7 @@ import (
 type sample struct {
 	Requests int
 	CPU      float64 // µs of the proxy per request
+	Total    float64 // µs of the proxy and of what it asks, where that is measured
 	P50, P99 float64 // µs
 	RSS      float64 // KiB
 }
@@ -30,6 +31,7 @@ func loadMain(args []string) error {
 	fs := flag.NewFlagSet("load", flag.ContinueOnError)
 	addr := fs.String("addr", "", "")
 	pid := fs.String("pid", "", "")
+	also := fs.String("also", "", "")
 	dur := fs.Duration("dur", time.Second, "")
 	conns := fs.Int("conns", 1, "")
 	idle := fs.Int("idle", 0, "")
@@ -41,7 +43,7 @@ func loadMain(args []string) error {
 	}
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
-	l := loader{request: request(*method, *path, *addr, *body), pid: *pid, byFD: map[int32]*client{}}
+	l := loader{request: request(*method, *path, *addr, *body), pid: *pid, also: *also, byFD: map[int32]*client{}}
 	n := *conns
 	if *idle > 0 {
 		n = *idle
@@ -82,8 +84,9 @@ type client struct {
 
 type loader struct {
 	request []byte
-	pid     string
-	size    int // of one whole answer
+	pid     string // of the proxy, several with ','
+	also    string // of what it asks
+	size    int    // of one whole answer
 	ep      int
 	clients []*client
 	byFD    map[int32]*client
@@ -160,7 +163,7 @@ func (l *loader) run(d time.Duration, s *sample) error {
 		}
 		busy++
 	}
-	cpu, began := cpuTime(l.pid), time.Now()
+	cpu, also, began := cpuTime(l.pid), cpuTime(l.also), time.Now()
 	for busy > 0 {
 		n, err := syscall.EpollWait(l.ep, events, 2000)
 		if err == syscall.EINTR {
@@ -202,6 +205,7 @@ func (l *loader) run(d time.Duration, s *sample) error {
 	slices.Sort(lat)
 	s.Requests = len(lat)
 	s.CPU = (cpuTime(l.pid) - cpu) / 1e3 / float64(len(lat))
+	s.Total = s.CPU + (cpuTime(l.also)-also)/1e3/float64(len(lat))
 	s.P50 = float64(lat[len(lat)/2]) / 1e3
 	s.P99 = float64(lat[len(lat)*99/100]) / 1e3
 	return nil
@@ -216,14 +220,19 @@ func (l *loader) send(c *client) error {
 	return err
 }
 
-// cpuTime is the time on a CPU of all threads of pid, in ns.
-func cpuTime(pid string) (ns float64) {
-	files, _ := filepath.Glob("/proc/" + pid + "/task/*/schedstat")
-	for _, f := range files {
-		b, _ := os.ReadFile(f)
-		v, _, _ := strings.Cut(string(b), " ")
-		n, _ := strconv.ParseFloat(v, 64)
-		ns += n
+// cpuTime is the time on a CPU of all threads of the processes, in ns.
+func cpuTime(pids string) (ns float64) {
+	for pid := range strings.SplitSeq(pids, ",") {
+		if pid == "" {
+			continue
+		}
+		files, _ := filepath.Glob("/proc/" + pid + "/task/*/schedstat")
+		for _, f := range files {
+			b, _ := os.ReadFile(f)
+			v, _, _ := strings.Cut(string(b), " ")
+			n, _ := strconv.ParseFloat(v, 64)
+			ns += n
+		}
 	}
 	return ns
 }

@@ -4,6 +4,7 @@
 //
 //	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about a minute
 //	go run ./testdata/bench -rounds 5 -work get1k
+//	go run ./testdata/bench -scene php           the same for a tiny script of php-fpm, which each front asks over FastCGI
 //
 // It needs nginx and taskset, two cores, and nobody else's load on them to be exact. CPU time is read from
 // /proc/PID/task/*/schedstat.
@@ -52,7 +53,11 @@ func main() {
 	cores := flag.String("cores", "0,1", "of the proxy; of backend and loader")
 	profile := flag.String("profile", "", "write banyan's CPU profile of the first kind of request here")
 	extra := flag.String("peer", "", "another proxy to measure: a command in which LISTEN and LEGACY are replaced by host:port")
+	scene := flag.String("scene", "plain", "plain, or php")
 	flag.Parse()
+	if *scene == "php" {
+		exit(runPHP(*rounds, *dur, *cores, *profile))
+	}
 	exit(run(*rounds, *dur, *conns, *idle, *only, *cores, *profile, *extra))
 }
 
@@ -207,7 +212,11 @@ func start(core, addr string, args ...string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; {
-		if c, err := net.Dial("tcp", addr); err == nil {
+		network := "tcp"
+		if strings.HasPrefix(addr, "/") {
+			network = "unix"
+		}
+		if c, err := net.Dial(network, addr); err == nil {
 			c.Close()
 			return cmd, nil
 		}
@@ -250,7 +259,8 @@ http {
 `
 
 func writeConf(dir, name, http string) error {
-	c := strings.NewReplacer("DIR", dir, "NAME", name).Replace(strings.Replace(conf, "HTTP", http, 1))
+	c := strings.NewReplacer("DIR", dir, "NAME", name).Replace(conf)
+	c = strings.Replace(c, "HTTP", strings.ReplaceAll(http, "DIR", dir), 1)
 	return os.WriteFile(filepath.Join(dir, name+".conf"), []byte(c), 0o644)
 }
 

@@ -42,7 +42,7 @@ func (a *app) check() *cobra.Command {
 		Use:   "check -c FILE",
 		Short: "Check the configuration and what it names, and tell everything at once",
 		Long: `Checks the configuration without starting anything. Every error is told at once, with file, line, column and what to do.
-Then instances of upstreams that have several, legacy's database, Kafka and the ledger are asked whether they are as the
+Then php-fpm, instances of upstreams that have several, legacy's database, Kafka and the ledger are asked whether they are as the
 file needs them, with the statement that mends what is not. Topics that are missing are no problem: the roles make them at their start.
 
 Exit status: 0 ok, 2 the file has errors, 3 something that it names is missing or lacks a setting.`,

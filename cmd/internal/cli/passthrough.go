@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"banyan/cmd/internal/telemetry"
+	"banyan/legacyadapter/fastcgi"
 	"banyan/proxy"
 	"banyan/proxy/admin"
 	"banyan/proxy/upstream"
@@ -21,6 +23,8 @@ import (
 // passthrough is the proxy of somebody who has configured nothing.
 type passthrough struct {
 	listen, legacy   string
+	root             string // of the site, when legacy is a php-fpm
+	frontController  bool
 	trusted          []string
 	drain            time.Duration
 	level            string
@@ -55,31 +59,62 @@ func (p *passthrough) ranges() ([]netip.Prefix, error) {
 	return out, nil
 }
 
-func (p *passthrough) check() (proxy.Config, upstream.Config, error) {
+func (p *passthrough) check() (proxy.Config, error) {
 	switch {
 	case p.legacy == "":
-		return proxy.Config{}, upstream.Config{}, usage("where is legacy? Give its address, or a configuration:\n  banyan proxy --listen :8080 --legacy http://127.0.0.1:80\n  banyan proxy -c banyan.yaml")
+		return proxy.Config{}, usage("where is legacy? Give its address, or a configuration:\n  banyan proxy --listen :8080 --legacy http://127.0.0.1:80\n  banyan proxy -c banyan.yaml")
 	case p.listen == "":
-		return proxy.Config{}, upstream.Config{}, usage("where to listen? For example: banyan proxy --listen :8080 --legacy %s", p.legacy)
+		return proxy.Config{}, usage("where to listen? For example: banyan proxy --listen :8080 --legacy %s", p.legacy)
 	case p.admin != "" && p.tokenFile == "":
-		return proxy.Config{}, upstream.Config{}, usage("--admin needs --token-file: who reads metrics shows that token; the file is made if it is not there")
+		return proxy.Config{}, usage("--admin needs --token-file: who reads metrics shows that token; the file is made if it is not there")
 	case p.drain < 0:
-		return proxy.Config{}, upstream.Config{}, usage("--drain %v: want 0 or more", p.drain)
+		return proxy.Config{}, usage("--drain %v: want 0 or more", p.drain)
 	}
 	trusted, err := p.ranges()
+	return proxy.Config{TrustedProxies: trusted}, err
+}
+
+// pool is legacy's connections.
+type pool interface {
+	upstream.Upstream
+	Stats() upstream.Stats
+	Close()
+}
+
+// open makes the upstream that --legacy means.
+func (p *passthrough) open(log *slog.Logger) (pool, error) {
+	address, isFastCGI := strings.CutPrefix(p.legacy, "fastcgi:")
+	if !isFastCGI {
+		if p.root != "" || p.frontController {
+			return nil, usage("--root and --front-controller belong to a php-fpm: --legacy fastcgi:unix:/path/to/php-fpm.sock")
+		}
+		u, err := upstream.New(upstream.Config{Name: "legacy", URL: p.legacy})
+		if err != nil {
+			return nil, usage("--legacy %s", strings.TrimPrefix(err.Error(), "url: "))
+		}
+		return u, nil
+	}
+	if p.root == "" {
+		return nil, usage("where is the site? For example: banyan proxy --listen %s --legacy %s --root /srv/game/public", p.listen, p.legacy)
+	}
+	root, err := filepath.Abs(p.root)
 	if err != nil {
-		return proxy.Config{}, upstream.Config{}, err
+		return nil, usage("--root: %w", err)
 	}
-	u := upstream.Config{Name: "legacy", URL: p.legacy}
-	if err := u.Validate(); err != nil {
-		return proxy.Config{}, upstream.Config{}, usage("--legacy %s", strings.TrimPrefix(err.Error(), "url: "))
+	c := fastcgi.Config{Name: "legacy", Address: address, Root: root, FrontController: p.frontController, Log: log}
+	u, err := fastcgi.New(c)
+	if err != nil {
+		return nil, usage("--legacy fastcgi:…: %w", err)
 	}
-	return proxy.Config{TrustedProxies: trusted}, u, nil
+	if err := c.Look(); err != nil {
+		log.Warn("legacy cannot be served as it is", "error", err)
+	}
+	return u, nil
 }
 
 // passthrough serves until ctx ends, and then drains.
 func (a *app) passthrough(ctx context.Context, p passthrough) error {
-	cfg, up, err := p.check()
+	cfg, err := p.check()
 	if err != nil {
 		return err
 	}
@@ -87,9 +122,9 @@ func (a *app) passthrough(ctx context.Context, p passthrough) error {
 	if err != nil {
 		return err
 	}
-	pool, err := upstream.New(up)
+	pool, err := p.open(log)
 	if err != nil {
-		return usage("--legacy: %w", err)
+		return err
 	}
 	defer pool.Close()
 	tel, err := telemetry.New(ctx, telemetry.Config{Service: "banyan-proxy", Version: readBuild().Version, Instance: p.listen, Log: log})
@@ -126,7 +161,7 @@ func (a *app) passthrough(ctx context.Context, p passthrough) error {
 }
 
 // operate starts the admin listener, if one is asked for: health, readiness, metrics.
-func (p *passthrough) operate(ctx context.Context, tel *telemetry.Provider, s *proxy.Server, pool *upstream.Pool, life *life, log *slog.Logger) (*admin.Server, error) {
+func (p *passthrough) operate(ctx context.Context, tel *telemetry.Provider, s *proxy.Server, pool pool, life *life, log *slog.Logger) (*admin.Server, error) {
 	if p.admin == "" {
 		return nil, nil
 	}
@@ -182,9 +217,9 @@ func serve(ctx context.Context, s *proxy.Server, l net.Listener, life *life, ops
 	return nil
 }
 
-// reachable tries one connection.
-func reachable(ctx context.Context, u *upstream.Pool) error {
-	if ctx.Err() != nil {
+// reachable tries one connection. A php-fpm was looked at already.
+func reachable(ctx context.Context, u pool) error {
+	if _, front := u.(upstream.Front); front || ctx.Err() != nil {
 		return nil
 	}
 	c, err := u.Get(upstream.Timeouts{Dial: time.Second}, false)

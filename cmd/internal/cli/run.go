@@ -154,7 +154,7 @@ func cannotStart(err error) error {
 // announce is the line that tells where this process is.
 func (a *app) announce(f *config.File, p *role.Process) {
 	if p.Proxy != nil {
-		fmt.Fprintf(a.stdout, "banyan listens on %s and forwards what no route names to %s\n", address(p.Proxy.Addr()), strings.Join(f.Upstreams["legacy"].HTTP, ", "))
+		fmt.Fprintf(a.stdout, "banyan listens on %s and forwards what no route names to %s\n", address(p.Proxy.Addr()), f.Upstreams["legacy"].Where())
 	}
 	fmt.Fprintf(a.stdout, "admin API on %s", address(p.Admin.Addr()))
 	if f.Proxy.Token == "" {
@@ -168,7 +168,7 @@ func upstreams(f *config.File) map[string]telemetry.Upstream {
 	out := map[string]telemetry.Upstream{}
 	for name, u := range f.Upstreams {
 		var t telemetry.Upstream
-		if addr, err := config.ParseAddress(u.HTTP.First()); err == nil && len(u.HTTP) == 1 { // of several none is the address
+		if addr, err := u.Address(); err == nil && len(u.HTTP) < 2 { // of several none is the address
 			t.Address = addr[1]
 			if host, port, err := net.SplitHostPort(addr[1]); err == nil && addr[0] == "tcp" {
 				t.Address = host

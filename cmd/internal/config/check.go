@@ -6,16 +6,20 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
 	"time"
 
 	"banyan/diff"
+	"banyan/legacyadapter/fastcgi"
 	"banyan/legacyadapter/php"
 	"banyan/proxy/event"
 	"banyan/proxy/expr"
 	"banyan/proxy/route"
+	"banyan/proxy/upstream"
 	"banyan/shadow/translate"
 )
 
@@ -47,7 +51,9 @@ func (f *File) defaults() {
 	set(&p.Journal.Ack, "journal")
 	f.Kafka, f.Settle = f.Kafka.WithDefaults(), f.Settle.WithDefaults()
 	for name, u := range f.Upstreams {
-		set(&u.MaxConnections, 512)
+		if u.FastCGI == nil {
+			set(&u.MaxConnections, 512)
+		}
 		set(&u.MaxExecution, 30*time.Second)
 		set(&u.Resolve, "nginx")
 		if name == "legacy" {
@@ -160,14 +166,8 @@ func (f *File) checkUpstreams(d *decoder) {
 	sort.Strings(names)
 	for _, n := range names {
 		u, path := f.Upstreams[n], "upstreams."+n
-		for i, a := range u.HTTP {
-			if _, err := ParseAddress(a); err != nil {
-				d.failPath(fmt.Sprintf("%s.http[%d]", path, i), "", "%v", err)
-			}
-		}
-		f.checkBalance(d, path, n, u)
-		f.checkResolve(d, path, u)
-		if u.MaxConnections < 1 {
+		f.checkUpstream(d, path, n, u)
+		if u.FastCGI == nil && u.MaxConnections < 1 {
 			d.failPath(path+".max_connections", "", "%d: want 1 or more", u.MaxConnections)
 		}
 	}
@@ -175,10 +175,6 @@ func (f *File) checkUpstreams(d *decoder) {
 
 // checkBalance reports what is wrong with several instances and the protection of them.
 func (f *File) checkBalance(d *decoder, path, name string, u Upstream) {
-	if len(u.HTTP) == 0 {
-		d.failPath(path+".http", "http: \"http://127.0.0.1:80\"", "none given: want http://host:port, unix:/path/to.sock, or a list of them")
-		return
-	}
 	if u.Sticky != nil && len(u.HTTP) == 1 {
 		d.failPath(path+".sticky", "http: [\"http://10.0.0.1:80\", \"http://10.0.0.2:80\"]", "there is one instance: every session is there")
 	}
@@ -234,6 +230,67 @@ func (f *File) canonicalizer(u Upstream) (route.Canonicalizer, error) {
 	return php.Nginx{}, nil
 }
 
+// checkUpstream checks that there is one way to it, and where that leads.
+func (f *File) checkUpstream(d *decoder, path, name string, u Upstream) {
+	switch {
+	case u.FastCGI == nil && len(u.HTTP) == 0:
+		d.failPath(path, "http: \"http://127.0.0.1:80\"", "neither http nor fastcgi is given")
+	case u.FastCGI == nil:
+		for i, a := range u.HTTP {
+			if _, err := ParseAddress(a); err != nil {
+				d.failPath(fmt.Sprintf("%s.http[%d]", path, i), "", "%v", err)
+			}
+		}
+		f.checkBalance(d, path, name, u)
+		f.checkResolve(d, path, u)
+	case len(u.HTTP) > 0:
+		d.failPath(path+".fastcgi", "", "http and fastcgi are both given: a backend is asked in one way")
+	case u.MaxConnections != 0:
+		d.failPath(path+".max_connections", "", "with fastcgi it is fastcgi.max_connections: each connection holds a child of php-fpm")
+	case u.Balanced() || !reflect.ValueOf(u.Eject).IsZero():
+		d.failPath(path, "", "max_requests, sticky, queue, eject, health and breaker belong to http: fastcgi is one php-fpm, whose children are the bound")
+	case u.Resolve != "nginx":
+		d.failPath(path+".resolve", "", "%q: with fastcgi banyan resolves paths itself, as nginx does", u.Resolve)
+	default:
+		path += ".fastcgi"
+		if s := u.FastCGI.Static; s != "" {
+			if f.checkTarget(d, path+".static", s); f.Upstreams[s].FastCGI != nil {
+				d.failPath(path+".static", "", "%q is fastcgi: files come from an http upstream, or from root", s)
+			}
+		}
+		each(f.FastCGI("x", u).Validate(), func(err error) { d.failBelow(path, err) })
+	}
+}
+
+// FastCGI is the config of an upstream that is one. Whoever builds it adds Static and Log.
+func (f *File) FastCGI(name string, u Upstream) fastcgi.Config {
+	c := u.FastCGI
+	root, err := filepath.Abs(f.Path(c.Root))
+	if err != nil || c.Root == "" {
+		root = c.Root
+	}
+	return fastcgi.Config{Name: name, Address: c.Address, Root: root, ScriptRoot: c.ScriptRoot, Index: c.Index, FrontController: c.FrontController,
+		ServerName: c.ServerName, Params: c.Params, MaxConns: c.MaxConnections, IdleTimeout: c.IdleTimeout, RequestsPerConn: c.RequestsPerConnection,
+		Spool: c.Spool, Timeouts: upstream.Timeouts{FirstByte: u.Timeout}}
+}
+
+// Where is the upstream as a person names it.
+func (u Upstream) Where() string {
+	if u.FastCGI != nil {
+		return "fastcgi:" + u.FastCGI.Address
+	}
+	return strings.Join(u.HTTP, ", ")
+}
+
+// Address is what a dialer takes.
+func (u Upstream) Address() (networkAddress [2]string, err error) {
+	if u.FastCGI != nil {
+		networkAddress[0], networkAddress[1], err = fastcgi.ParseAddress(u.FastCGI.Address)
+		return networkAddress, err
+	}
+	return ParseAddress(u.HTTP.First())
+}
+
 // ParseAddress reads http://host:port or unix:/path into what a dialer takes.
 func ParseAddress(s string) (network_address [2]string, err error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok && strings.HasPrefix(path, "/") {
@@ -270,6 +327,9 @@ func (f *File) checkMigration(d *decoder, path string, name event.Migration, m M
 	}
 	if m.Candidate != "" {
 		f.checkTarget(d, path+".candidate", m.Candidate)
+		if f.Upstreams[m.Candidate].FastCGI != nil {
+			d.failPath(path+".candidate", "", "%q is fastcgi: a candidate is asked over http, also by those that compare", m.Candidate)
+		}
 	}
 	if m.WhenFull != "fail_open" && m.WhenFull != "fail_closed" {
 		d.failPath(path+".when_full", "", "%q: want fail_open or fail_closed", m.WhenFull)

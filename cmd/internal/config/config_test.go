@@ -58,7 +58,7 @@ kafka: { partitions: x }
 		`banyan.yaml:4:29: proxy.limits.body: "many": want a size such as 64KiB, 1MiB or 20GiB`,
 		`banyan.yaml:4:51: proxy.limits.header_timeout: "5": want a duration with its unit, such as 250ms, 30s or 14d`,
 		`banyan.yaml:6:44: upstreams.legacy.http: given twice; first at line 6`,
-		`banyan.yaml:7:10: upstreams.units: want a mapping with http, timeout, max_connections, max_requests, sticky, queue, eject, health, breaker, slow_start, max_execution, resolve, root, router, not a list`,
+		`banyan.yaml:7:10: upstreams.units: want a mapping with http, fastcgi, timeout, max_connections, max_requests, sticky, queue, eject, health, breaker, slow_start, max_execution, resolve, root, router, not a list`,
 		`banyan.yaml:8:22: kafka.partitions: "x": want a whole number`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -140,7 +140,7 @@ upstreams:
 		`banyan.yaml:5:15: upstreams.legacy.sticky.cookie: "PHP SESSID": ' ' cannot stand in a cookie's name`,
 		`banyan.yaml:6:5: upstreams.legacy.breaker: nobody would answer instead`,
 		`banyan.yaml:7:37: upstreams.alone.sticky: there is one instance`,
-		`banyan.yaml:8:3: upstreams.none.http: none given`,
+		`banyan.yaml:8:3: upstreams.none: neither http nor fastcgi is given`,
 		`banyan.yaml:11:13: upstreams.units.http[1]: "http://10.0.0.4" is given twice`,
 		`banyan.yaml:12:73: upstreams.slow.health.timeout: 2s is not between 1ms and 1s`,
 	} {
@@ -179,6 +179,50 @@ func TestResolve(t *testing.T) {
 		}
 		if c, err := f.Canonicalizer(); err != nil || fmt.Sprintf("%T", c) != want {
 			t.Errorf("%s: %T, %v; want %s", upstream, c, err, want)
+		}
+	}
+}
+
+func TestFastCGI(t *testing.T) {
+	f, err := Parse("dir/banyan.yaml", []byte(`version: 1
+upstreams:
+  legacy: { fastcgi: { address: "unix:/run/php.sock", root: public, params: { HTTPS: "on" } } }
+`), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, _ := os.Getwd()
+	c := f.FastCGI("legacy", f.Upstreams["legacy"])
+	if c.Root != filepath.Join(here, "dir", "public") || c.Params["HTTPS"] != "on" || c.Timeouts.FirstByte != time.Minute {
+		t.Fatalf("%+v", c)
+	}
+	text := problems(t, `version: 1
+upstreams:
+  legacy: { fastcgi: { address: "/run/php.sock", root: "/srv/game" } }
+  both: { http: "http://127.0.0.1", fastcgi: { address: "127.0.0.1:9000", root: /srv } }
+  none: { timeout: 1s }
+  wide: { max_connections: 9, fastcgi: { address: "127.0.0.1:9000", root: /srv } }
+  rootless: { fastcgi: { address: "127.0.0.1:9000" } }
+  index: { fastcgi: { address: "127.0.0.1:9000", root: /srv, index: "a.html" } }
+  files: { fastcgi: { address: "127.0.0.1:9000", root: /srv, static: nobody } }
+  circle: { fastcgi: { address: "127.0.0.1:9000", root: /srv, static: circle } }
+migrations:
+  units: { candidate: circle, order_by: "match/1", reads: [ { name: map, match: { path: /api.php } } ] }
+kafka: { brokers: ["127.0.0.1:9092"] }
+`).Error()
+	for _, want := range []string{
+		`banyan.yaml:3:24: upstreams.legacy.fastcgi.address: "/run/php.sock" is neither host:port nor unix:/path/to/socket`,
+		`banyan.yaml:4:37: upstreams.both.fastcgi: http and fastcgi are both given`,
+		`banyan.yaml:5:3: upstreams.none: neither http nor fastcgi is given`,
+		`banyan.yaml:6:11: upstreams.wide.max_connections: with fastcgi it is fastcgi.max_connections`,
+		`upstreams.rootless.fastcgi.root: "" is not a clean absolute path`,
+		`banyan.yaml:8:62: upstreams.index.fastcgi.index: "a.html" is not the name of a .php file`,
+		`banyan.yaml:9:62: upstreams.files.fastcgi.static: "nobody" is not an upstream`,
+		`banyan.yaml:10:63: upstreams.circle.fastcgi.static: "circle" is fastcgi`,
+		`banyan.yaml:12:12: migrations.units.candidate: "circle" is fastcgi`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("errors\n%s\nlack\n%s", text, want)
 		}
 	}
 }

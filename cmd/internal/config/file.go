@@ -68,11 +68,12 @@ type Journal struct {
 	Ack   string `yaml:"ack"`   // journal (default): synced before legacy sees the write; memory: a power cut may lose it, and the evidence says so
 }
 
-// Upstream is a backend.
+// Upstream is a backend: http or fastcgi.
 type Upstream struct {
 	// HTTP is http://host:port or unix:/path, or a list of several instances. All proxies have to spell them alike: the
 	// text decides which sessions an instance gets.
 	HTTP           Instances     `yaml:"http"`
+	FastCGI        *FastCGI      `yaml:"fastcgi"`         // php-fpm, with no web server before it
 	Timeout        time.Duration `yaml:"timeout"`         // to the first byte of an answer; default 60s for legacy, 1s for others
 	MaxConnections int           `yaml:"max_connections"` // to each instance, which is also its requests under way; default 512
 	// MaxRequests bounds the requests under way at all instances together, where they share a database that takes no
@@ -94,6 +95,33 @@ type Upstream struct {
 	Resolve string `yaml:"resolve"`
 	Root    string `yaml:"root"`   // php-server: the document root (php -S … -t ROOT), relative to this file; needed, because what a path runs depends on the files
 	Router  string `yaml:"router"` // php-server: the script in which its router script ends, as a path below root such as /index.php; default: it has no router
+}
+
+// FastCGI is a php-fpm and the site that it runs.
+type FastCGI struct {
+	Address    string `yaml:"address"`     // unix:/path or host:port
+	Root       string `yaml:"root"`        // directory of the site, relative to this file; scripts that are no file below it are 404
+	ScriptRoot string `yaml:"script_root"` // the same directory as php-fpm sees it, in another container for example; default root
+	Index      string `yaml:"index"`       // script of a directory; default index.php
+	// FrontController runs /index.php for a path that is nothing else, as try_files $uri $uri/ /index.php?$args does. Default: 404.
+	FrontController bool `yaml:"front_controller"`
+	// Static is the http upstream that is asked for what is not a script. Default: files below root are served.
+	Static string `yaml:"static"`
+	// ServerName is SERVER_NAME, as nginx's server_name is. Default "".
+	ServerName string `yaml:"server_name"`
+	// Params are further parameters, which replace those of the same name: { HTTPS: "on", APP_ENV: prod }.
+	Params map[string]string `yaml:"params"`
+	// MaxConnections bounds the children of php-fpm that are taken: each kept connection holds one. Keep it below
+	// pm.max_children; copies of reads take one more. Default 4: Debian's pool has 5 children.
+	MaxConnections int `yaml:"max_connections"`
+	// IdleTimeout is how long an unused connection holds its child. Default 4s.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// RequestsPerConnection closes a connection after so many. 1 where pm.max_requests is set: a request that meets a
+	// leaving child on a kept connection is lost, and answered with 502. Default 0: any number.
+	RequestsPerConnection int `yaml:"requests_per_connection"`
+	// Spool stores a body that does not come at once in a temporary file first, so that a slow client holds no child.
+	// Default: bodies stream.
+	Spool bool `yaml:"spool"`
 }
 
 // Ledger is where findings and evidence are kept.

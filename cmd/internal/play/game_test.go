@@ -12,6 +12,8 @@ import (
 	_ "github.com/go-sql-driver/mysql"
 
 	"banyan/cmd/internal/play"
+	"banyan/legacyadapter/fastcgi"
+	"banyan/proxy"
 	"banyan/testdata/game"
 	"banyan/testdata/lab"
 )
@@ -43,6 +45,32 @@ func TestPlaysOnNginxAndPHPFPM(t *testing.T) {
 	address, db := world(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 4, Env: address.Env(t.TempDir(), true)})
 	playThrough(t, lab.NginxPHP(t, fpm, game.Root()), address, db)
+}
+
+// No web server at all: banyan speaks to php-fpm, and serves the game's files.
+func TestPlaysOnPHPFPMAlone(t *testing.T) {
+	address, db := world(t)
+	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 5, Env: address.Env(t.TempDir(), true)})
+	u, err := fastcgi.New(fastcgi.Config{Name: "legacy", Address: "unix:" + fpm.Socket, Root: game.Root()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	s, err := proxy.NewServer(proxy.Config{}, &proxy.Passthrough{Upstream: u}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := proxy.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }() // ends with Shutdown
+	playThrough(t, "http://"+l.Addr().String(), address, db)
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	<-done
 }
 
 // endpoints that a play-through of two thousand requests is sure to touch.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,10 +21,10 @@ import (
 // Lack is something that the file names and that is missing, or lacks a setting.
 type Lack struct{ Subject, Message, Mend string }
 
-// Check asks instances of upstreams, legacy's database, Kafka and the ledger whether they are as the file needs them. It
+// Check asks php-fpm, instances of upstreams, legacy's database, Kafka and the ledger whether they are as the file needs them. It
 // changes nothing but the ledger's own schema, which is brought up to date.
 func Check(ctx context.Context, f *config.File) []Lack {
-	out := checkInstances(f)
+	out := append(checkFastCGI(f), checkInstances(f)...)
 	if len(f.Migrations) == 0 {
 		return out
 	}
@@ -78,6 +79,19 @@ func ask(u upstream.Upstream, address string, h *balance.Health) error {
 		c.Abort()
 	}
 	return err
+}
+
+// checkFastCGI looks for the sites and the php-fpms. No script is run: any may write.
+func checkFastCGI(f *config.File) []Lack {
+	var out []Lack
+	for _, name := range slices.Sorted(maps.Keys(f.Upstreams)) {
+		if u := f.Upstreams[name]; u.FastCGI != nil {
+			if err := f.FastCGI(name, u).Look(); err != nil {
+				out = append(out, Lack{"upstreams." + name + ".fastcgi", err.Error(), ""})
+			}
+		}
+	}
+	return out
 }
 
 func checkLegacy(ctx context.Context, f *config.File) []Lack {

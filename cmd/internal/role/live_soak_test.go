@@ -86,7 +86,18 @@ func (w *world) flipTo(p *Process, m event.Migration, to stage.State) admin.Flip
 // With players, cron and a correct mapping, shadow finds nothing; at live the candidate answers, nobody misses an own
 // move, and a rollback gives all reads back to legacy.
 func TestSoakShadowThenLiveThenBack(t *testing.T) {
+	shadowThenLiveThenBack(t, newWorld(t, game.Size{Matches: 4, Players: 8, Provinces: 16, Units: 60}))
+}
+
+// The same with no web server before php-fpm: recorded writes, reads, and the copies of reads that legacy gets at live.
+func TestSoakShadowThenLiveThenBackOverFastCGI(t *testing.T) {
 	w := newWorld(t, game.Size{Matches: 4, Players: 8, Provinces: 16, Units: 60})
+	w.withoutWebServer()
+	shadowThenLiveThenBack(t, w)
+}
+
+func shadowThenLiveThenBack(t *testing.T, w *world) {
+	t.Helper()
 	p := w.process()
 	w.startService()
 	w.flipTo(p, "units", stage.State{Stage: stage.DualWrite})

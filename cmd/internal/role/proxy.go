@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"banyan/cmd/internal/config"
+	"banyan/legacyadapter/fastcgi"
 	"banyan/legacyadapter/php"
 	"banyan/proxy"
 	"banyan/proxy/control"
@@ -52,7 +53,8 @@ type Proxy struct {
 	Pairs    *pairs.Pairs
 
 	backends map[string]*backend
-	producer *kgo.Client // of pairs and tallies
+	copies   []*fastcgi.Upstream // of legacy, for copies of reads
+	producer *kgo.Client         // of pairs and tallies
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 	served   chan error
@@ -108,6 +110,25 @@ func (p *Proxy) start(ctx context.Context) error {
 // Addr is where the proxy listens.
 func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
 
+// sides are where a migration's copies of reads go. Those to a php-fpm have one connection, so that they never take all
+// of its children from the clients.
+func (p *Proxy) sides(m config.Migration) (pairs.Sides, error) {
+	s := pairs.Sides{Legacy: p.backends[m.Legacy].where, Candidate: p.backends[m.Candidate].where}
+	legacy := p.f.Upstreams[m.Legacy]
+	if legacy.FastCGI == nil {
+		return s, nil
+	}
+	c := p.fastCGI(m.Legacy, legacy)
+	c.MaxConns = 1
+	u, err := fastcgi.New(c)
+	if err != nil {
+		return s, fmt.Errorf("upstream %s: %w", m.Legacy, err)
+	}
+	p.copies = append(p.copies, u)
+	s.LegacyVia = u
+	return s, nil
+}
+
 // openRecording opens what writes and flips need, without connecting to anything.
 func (p *Proxy) openRecording(ctx context.Context) error {
 	c := p.f.Proxy
@@ -138,7 +159,9 @@ func (p *Proxy) openRecording(ctx context.Context) error {
 	}
 	sides := map[event.Migration]pairs.Sides{}
 	for name, m := range p.f.Migrations {
-		sides[name] = pairs.Sides{Legacy: p.backends[m.Legacy].where, Candidate: p.backends[m.Candidate].where}
+		if sides[name], err = p.sides(m); err != nil {
+			return err
+		}
 	}
 	p.Pairs = pairs.New(pairs.Config{Replica: replica, Epoch: event.Epoch(p.Journal.Epoch()), Fingerprint: p.f.Fingerprint(p.o.Build),
 		Generation: func(m event.Migration) int { return p.Follower.State(m).Current() },
@@ -334,5 +357,8 @@ func (p *Proxy) closeAll() {
 	}
 	for _, b := range p.backends {
 		b.close()
+	}
+	for _, pool := range p.copies {
+		pool.Close()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"banyan/cmd/internal/config"
+	"banyan/legacyadapter/fastcgi"
 	"banyan/proxy/balance"
 	"banyan/proxy/upstream"
 )
@@ -17,10 +18,14 @@ type backend struct {
 	pools    []*upstream.Pool
 	balancer *balance.Balancer // nil: one instance, with nothing to protect it but the pool's bounds
 	first    string
+	fpm      *fastcgi.Upstream // instead of all these
 }
 
 func (p *Proxy) openBackends(ctx context.Context) error {
 	for name, u := range p.f.Upstreams {
+		if u.FastCGI != nil {
+			continue
+		}
 		b, err := openBackend(name, &u, balance.Config{Log: p.o.Log})
 		if err != nil {
 			return err
@@ -30,7 +35,26 @@ func (p *Proxy) openBackends(ctx context.Context) error {
 			b.balancer.Start(ctx)
 		}
 	}
+	for name, u := range p.f.Upstreams { // after those that serve their files
+		if u.FastCGI == nil {
+			continue
+		}
+		fpm, err := fastcgi.New(p.fastCGI(name, u))
+		if err != nil {
+			return fmt.Errorf("upstream %s: %w", name, err)
+		}
+		p.backends[name] = &backend{Upstream: fpm, fpm: fpm}
+	}
 	return nil
+}
+
+func (p *Proxy) fastCGI(name string, u config.Upstream) fastcgi.Config {
+	c := p.f.FastCGI(name, u)
+	if static, ok := p.backends[u.FastCGI.Static]; ok {
+		c.Static = static.Upstream
+	}
+	c.Log = p.o.Log
+	return c
 }
 
 func openBackend(name string, u *config.Upstream, own balance.Config) (*backend, error) {
@@ -75,6 +99,9 @@ func (b *backend) close() {
 	for _, p := range b.pools {
 		p.Close()
 	}
+	if b.fpm != nil {
+		b.fpm.Close()
+	}
 }
 
 // where is the base URL at which a copy of a request with these cookies is asked for.
@@ -93,6 +120,9 @@ func (b *backend) allow() bool { return b.balancer == nil || b.balancer.Allow() 
 
 // stats adds the connections of all instances up.
 func (b *backend) stats() (s upstream.Stats) {
+	if b.fpm != nil {
+		return b.fpm.Stats()
+	}
 	for _, p := range b.pools {
 		one := p.Stats()
 		s.Open, s.Idle, s.Waiting = s.Open+one.Open, s.Idle+one.Idle, s.Waiting+one.Waiting

@@ -35,6 +35,15 @@ type world struct {
 	flip   *control.Flipper
 	model  string // URL of the read model's database
 	env    map[string]string
+	fpm    *lab.PHPFPMServer
+}
+
+// withoutWebServer takes nginx away: banyan speaks to php-fpm itself.
+func (w *world) withoutWebServer() {
+	u := w.f.Upstreams["legacy"]
+	u.HTTP, u.MaxConnections = nil, 0
+	u.FastCGI = &config.FastCGI{Address: "unix:" + w.fpm.Socket, Root: game.Root(), MaxConnections: 6}
+	w.f.Upstreams["legacy"] = u
 }
 
 func newWorld(t *testing.T, size game.Size) *world {
@@ -51,10 +60,10 @@ func newWorld(t *testing.T, size game.Size) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.legacy.Close() })
-	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 8, Env: w.db.Env(t.TempDir(), true)})
+	w.fpm = lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 8, Env: w.db.Env(t.TempDir(), true)})
 	w.model = pg.Database(t)
 	w.env = map[string]string{
-		"PROXY_LISTEN": "127.0.0.1:0", "PROXY_ADMIN": "127.0.0.1:0", "PROXY_JOURNAL": t.TempDir(), "LEGACY_HTTP": lab.NginxPHP(t, fpm, game.Root()),
+		"PROXY_LISTEN": "127.0.0.1:0", "PROXY_ADMIN": "127.0.0.1:0", "PROXY_JOURNAL": t.TempDir(), "LEGACY_HTTP": lab.NginxPHP(t, w.fpm, game.Root()),
 		"GAMESERVICE_HTTP": "http://" + unusedAddr(t), "KAFKA": k.Brokers[0], "KAFKA_PREFIX": lab.Prefix(t), "LEDGER_DSN": pg.Database(t),
 		"LEGACY_DSN": dsn, "READ_DSN": w.model, "REDIS_URL": "redis://" + r.Addr + "/0",
 	}
