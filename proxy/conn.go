@@ -84,13 +84,13 @@ func (c *conn) serve() {
 func (c *conn) acquire() {
 	if c.x == nil {
 		c.x = c.srv.exchanges.Get().(*Exchange)
-		c.x.conn = c
+		c.x.conn, c.x.client = c, c
 	}
 }
 
 func (c *conn) release() {
 	if x := c.x; x != nil {
-		c.x, x.conn = nil, nil
+		c.x, x.conn, x.client = nil, nil, nil
 		x.shrink()
 		c.srv.exchanges.Put(x)
 	}
@@ -196,6 +196,13 @@ func (c *conn) exchange() bool {
 	}
 	x.next()
 	return true
+}
+
+// send implements client for HTTP/1.1: what an exchange writes is what goes out.
+func (c *conn) send(_ *Exchange, b []byte, _ int, _ bool) error {
+	c.writeBy.Extend(c.nc.SetWriteDeadline, upstream.Now(), c.srv.cfg.WriteTimeout)
+	_, err := c.nc.Write(b)
+	return err
 }
 
 // linger closes the sending side and reads on for a while: bytes that a socket holds unread when it is closed would

@@ -34,7 +34,8 @@ type Exchange struct {
 	SpanID  [8]byte
 	Slot    any // what a handler keeps for its callbacks; a pointer costs no allocation
 
-	conn    *conn
+	client  client // nil while the exchange waits in the pool
+	conn    *conn  // whose facts (peer, trust, limits) hold for this exchange
 	req     wire.Request
 	resp    wire.Response
 	inbox   upstream.Inbox
@@ -245,11 +246,9 @@ func clientError(err error) error {
 	return fmt.Errorf("%w: %w", errClient, err)
 }
 
-// write hands b to the client.
-func (x *Exchange) write(b []byte) error {
-	c := x.conn
-	c.writeBy.Extend(c.nc.SetWriteDeadline, upstream.Now(), c.srv.cfg.WriteTimeout)
-	if _, err := c.nc.Write(b); err != nil {
+// send hands b to the client. Its first head bytes are the lines of a head; end says that nothing follows.
+func (x *Exchange) send(b []byte, head int, end bool) error {
+	if err := x.client.send(x, b, head, end); err != nil {
 		x.clientGone, x.broken = true, true
 		return clientError(err)
 	}
@@ -284,9 +283,10 @@ func (x *Exchange) Reply(status int, fields []wire.Pair, body []byte) error {
 		body = nil
 	}
 	x.status, x.sentBytes = status, int64(len(body))
+	head := len(out)
 	out = append(out, body...)
 	x.out = out[:0]
-	return x.write(out)
+	return x.send(out, head, true)
 }
 
 var plain = []wire.Pair{{Name: "Content-Type", Value: []byte("text/plain; charset=utf-8")}}

@@ -168,7 +168,8 @@ func (x *Exchange) converse(c upstream.Conn, o *ForwardOptions, m *upstream.Mess
 			return nil
 		}
 		if x.resp.Status() != 100 && x.req.Minor() == 1 && o.OnHead == nil {
-			x.write(append(x.appendFields(x.appendStatus(x.scratch(m)), wire.NoBody), "\r\n"...)) // clientGone tells
+			head := append(x.appendFields(x.appendStatus(x.scratch(m)), wire.NoBody), "\r\n"...)
+			x.send(head, len(head), false) // clientGone tells
 		}
 	}
 }
