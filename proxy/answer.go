@@ -27,7 +27,7 @@ func (x *Exchange) answer(c upstream.Conn, o *ForwardOptions, res *Result) error
 	if framing == wire.ByLength && r.Length() == 0 {
 		framing = wire.NoBody
 	}
-	chunked := x.req.Minor() == 1 && (framing == wire.ByChunks || framing == wire.ByClosing)
+	chunked := !x.multiplexed && x.req.Minor() == 1 && (framing == wire.ByChunks || framing == wire.ByClosing)
 	out := x.appendFields(x.appendStatus(x.out[:0]), framing)
 	if framing == wire.ByClosing && chunked {
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)

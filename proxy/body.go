@@ -23,7 +23,7 @@ func (x *Exchange) Body(limit int) (b []byte, complete bool, err error) {
 	if x.bodyDone || len(x.body) >= limit || x.streamed {
 		return x.body, x.bodyDone && !x.streamed, nil
 	}
-	if !x.req.Chunked() && len(x.body) == 0 && x.left <= int64(limit) && x.left <= int64(len(x.in)-x.r) {
+	if !x.multiplexed && !x.req.Chunked() && len(x.body) == 0 && x.left <= int64(limit) && x.left <= int64(len(x.in)-x.r) {
 		err = x.bodyInPlace()
 	} else {
 		err = x.bodyInStore(limit)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"banyan/proxy/h2"
 	"banyan/proxy/upstream"
 )
 
@@ -25,8 +26,10 @@ type conn struct {
 	readErr   error
 	readBy    upstream.Deadline
 	writeBy   upstream.Deadline
+	h2        atomic.Pointer[h2.Conn]
 	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not, or woken
 	peer      netip.AddrPort
+	begun     bool // the first request came, and it is HTTP/1.1
 	secure    bool
 	trusted   bool
 	forwarded []byte // the X-Forwarded-… lines for this peer, up to the host
@@ -74,11 +77,36 @@ func (c *conn) serve() {
 		c.nc.Close()
 		c.srv.forget(c)
 	}()
+	if !c.handshake() {
+		return
+	}
 	for c.next() {
+		if !c.begun {
+			if c.speaksHTTP2() {
+				c.serveHTTP2()
+				return
+			}
+			c.begun = true
+		}
 		if !c.exchange() {
 			return
 		}
 	}
+}
+
+// handshake agrees on TLS, if the listener speaks it. Who fails gets TLS's own alert.
+func (c *conn) handshake() bool {
+	t, ok := c.nc.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	t.SetDeadline(time.Now().Add(c.srv.cfg.HeaderTimeout))
+	if err := t.Handshake(); err != nil {
+		c.srv.log.Debug("TLS handshake", "peer", c.peer, "error", err)
+		return false
+	}
+	t.SetDeadline(time.Time{})
+	return true
 }
 
 func (c *conn) acquire() {

@@ -35,7 +35,8 @@ type Exchange struct {
 	Slot    any // what a handler keeps for its callbacks; a pointer costs no allocation
 
 	client  client // nil while the exchange waits in the pool
-	conn    *conn  // whose facts (peer, trust, limits) hold for this exchange
+	h2      streamClient
+	conn    *conn // whose facts (peer, trust, limits) hold for this exchange
 	req     wire.Request
 	resp    wire.Response
 	inbox   upstream.Inbox
@@ -69,6 +70,8 @@ type Exchange struct {
 	broken     bool // an answer was cut, or its framing is undefined: close
 	clientGone bool
 	hijacked   bool
+
+	multiplexed bool // the client is a stream: it frames bodies itself, and x.in holds nothing
 }
 
 var (
@@ -76,6 +79,7 @@ var (
 	errAnswered  = errors.New("the exchange has been answered")
 	errBodyGone  = errors.New("the request's body was streamed and cannot be sent again: call Body first")
 	errClient    = errors.New("the client closed the connection")
+	errHeadCut   = errors.New("head ends before its last line")
 	errHeadSize  = &wire.Error{Status: 431, Reason: "head is too large"}
 	errBodySize  = &wire.Error{Status: 413, Reason: "body is too large"}
 	errSlow      = &wire.Error{Status: 408, Reason: "the client took too long"}
@@ -189,7 +193,9 @@ func (x *Exchange) Response() *wire.Response { return &x.resp }
 func (x *Exchange) Answered() bool { return x.status != 0 }
 
 // keep tells whether the connection stays open after this answer, as far as is known.
-func (x *Exchange) keep() bool { return x.req.KeepAlive() && !x.conn.srv.draining.Load() }
+func (x *Exchange) keep() bool {
+	return x.multiplexed || x.req.KeepAlive() && !x.conn.srv.draining.Load()
+}
 
 // readHead reads until the request's head is complete.
 func (x *Exchange) readHead() error {

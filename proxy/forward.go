@@ -114,6 +114,10 @@ func (x *Exchange) inlineBody() error {
 		}
 	} else if x.r < x.n {
 		return x.bufferedChunks()
+	} else if x.multiplexed {
+		if n, complete := x.h2.s.Buffered(); complete && n <= inlineMax {
+			limit = len(x.body) + n + 1 // and its end
+		}
 	}
 	_, _, err := x.Body(limit)
 	return err

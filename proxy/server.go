@@ -183,6 +183,8 @@ func (s *Server) drain(cut bool) int {
 	for c := range s.conns {
 		if cut {
 			c.nc.Close()
+		} else if h := c.h2.Load(); h != nil {
+			h.Drain()
 		} else if since := c.idleSince.Load(); since > 0 && now-since > int64(s.cfg.DrainIdle) && c.idleSince.CompareAndSwap(since, woken) {
 			c.nc.SetReadDeadline(time.Unix(1, 0))
 		}
