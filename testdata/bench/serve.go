@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"os"
 	"os/signal"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"banyan/proxy"
+	"banyan/proxy/certs"
 	"banyan/proxy/upstream"
 )
 
@@ -17,6 +19,8 @@ func serve(args []string) error {
 	fs := flag.NewFlagSet("proxy", flag.ContinueOnError)
 	listen := fs.String("listen", "", "")
 	legacy := fs.String("legacy", "", "")
+	cert := fs.String("cert", "", "")
+	key := fs.String("key", "", "")
 	profile := fs.String("profile", "", "")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -33,6 +37,13 @@ func serve(args []string) error {
 	l, err := proxy.Listen(*listen)
 	if err != nil {
 		return err
+	}
+	if *cert != "" {
+		store, err := certs.New(certs.Config{Pairs: []certs.Pair{{Cert: *cert, Key: *key}}}, nil)
+		if err != nil {
+			return err
+		}
+		l = tls.NewListener(l, store.Config())
 	}
 	if *profile != "" {
 		f, err := os.Create(*profile)
