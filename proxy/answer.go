@@ -188,7 +188,7 @@ func (p *pass) copy() error {
 				piece = append(piece, wire.LastChunk...)
 			}
 		}
-		if len(piece) > 0 {
+		if len(piece) > 0 || end && p.x.multiplexed {
 			if err := p.send(piece, end); err != nil {
 				return err
 			}

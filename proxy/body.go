@@ -12,7 +12,7 @@ func (x *Exchange) beginBody() error {
 	if x.req.Chunked() {
 		x.chunks.Reset()
 	} else {
-		x.bodyDone = x.left == 0
+		x.bodyDone = x.left == 0 && (!x.multiplexed || x.h2.s.Bodiless())
 	}
 	return nil
 }

@@ -254,9 +254,7 @@ func (c *Conn) complete(id uint32, f *frame) error {
 		}
 	}
 	c.calm.earn(pieceMin)
-	if s.received = b.end; b.end {
-		s.recvWindow = 0
-	}
+	s.received, s.bodiless = b.end, b.end
 	c.streams[id] = s
 	c.open++
 	c.handlers.Add(1)

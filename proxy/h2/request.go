@@ -15,7 +15,7 @@ var (
 	errMethod     = malformed(":method is no token")
 	errPath       = malformed(":path does not start with '/', and is not '*' for OPTIONS")
 	errScheme     = malformed(":scheme is neither http nor https")
-	errAuthority  = malformed(":authority is empty")
+	errAuthority  = malformed(":authority or Host is empty")
 	errHost       = malformed("Host is repeated, or differs from :authority")
 	errConnection = malformed("field of an HTTP/1.1 connection")
 	errTE         = malformed("TE is not trailers")
@@ -152,6 +152,9 @@ func appendRequest(dst []byte, fields []hpack.HeaderField, end bool) (head []byt
 		}
 		switch f.Name {
 		case "host":
+			if f.Value == "" {
+				return dst, 0, errAuthority
+			}
 			if host || p.seen[2] && !wire.Same([]byte(f.Value), p.authority) {
 				return dst, 0, errHost
 			}

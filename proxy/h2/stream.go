@@ -26,6 +26,7 @@ type Stream struct {
 	cond       sync.Cond
 	body       []byte // body[read:] was received and not read
 	read       int
+	bodiless   bool  // END_STREAM came with the head
 	length     int64 // content-length, -1 without
 	total      int64 // of the body, received
 	recvWindow int64
@@ -67,6 +68,9 @@ func (s *Stream) keep(p []byte) {
 	}
 	s.body = append(s.body, p...)
 }
+
+// Bodiless tells that the request ended with its head.
+func (s *Stream) Bodiless() bool { return s.bodiless }
 
 // Buffered tells how many bytes of the body Receive gives without waiting, and whether they complete it.
 func (s *Stream) Buffered() (n int, complete bool) {
