@@ -224,7 +224,6 @@ func TestHTTP2LargeBodies(t *testing.T) {
 				t.Errorf("%s: %v", length, g)
 			}
 		})
-		t.Log(used)
 		if used > 48<<20 { // of all in this process, the test's own frames included
 			t.Errorf("%s: %d bytes allocated for an upload of %d", length, used, size)
 		}
@@ -248,7 +247,6 @@ func TestHTTP2LargeBodies(t *testing.T) {
 			}
 		}
 	})
-	t.Log("download", used)
 	if total != size || used > 48<<20 {
 		t.Errorf("download: %d bytes came, %d were allocated", total, used)
 	}
@@ -340,7 +338,10 @@ func TestHTTP2ExpectContinue(t *testing.T) {
 	}))
 	f := s.prior(t)
 	f.ask(1, false, post("/read", "expect: 100-continue", "content-length: 2")...)
-	fr := f.until(func(fr http2.Frame) bool { h, ok := fr.(*http2.MetaHeadersFrame); return ok && h.PseudoValue("status") == "100" })
+	fr := f.until(func(fr http2.Frame) bool {
+		h, ok := fr.(*http2.MetaHeadersFrame)
+		return ok && h.PseudoValue("status") == "100"
+	})
 	if fr.Header().StreamID != 1 {
 		t.Errorf("100 for stream %d", fr.Header().StreamID)
 	}

@@ -138,7 +138,9 @@ func (s *Stream) Send(b []byte, head int, end bool) error {
 		b = b[n:]
 		s.sendWindow -= int64(n)
 		c.sendWindow -= int64(n)
-		c.credit = min(creditMax, c.credit+creditPer)
+		if n >= pieceMin {
+			c.credit = min(creditMax, c.credit+creditPer)
+		}
 	}
 	if s.sent && s.received && !s.over {
 		s.over = true
