@@ -513,6 +513,7 @@ func TestHTTP2Drain(t *testing.T) {
 		x.Reply(200, nil, []byte("hi"))
 	}))
 	f, idle := s.prior(t), s.prior(t)
+	idle.until(func(fr http2.Frame) bool { _, ok := fr.(*http2.SettingsFrame); return ok })
 	f.ask(1, true, get("/")...)
 	within(t, asked, "the request")
 	done := make(chan error, 1)
