@@ -57,6 +57,7 @@ type Conn struct {
 	calm    calm
 	greeted bool // the client's SETTINGS came
 
+	writeFn  func()            // write
 	writeBy  upstream.Deadline // the writer's alone
 	handlers sync.WaitGroup
 
@@ -105,7 +106,7 @@ func New(cfg *Config, nc net.Conn) *Conn {
 		c.rc, _ = sc.SyscallConn()
 		c.firstFn = c.first
 	}
-	c.written.L = &c.mu
+	c.writeFn, c.written.L = c.write, &c.mu
 	c.calm.reset()
 	return c
 }

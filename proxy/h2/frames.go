@@ -45,9 +45,11 @@ func (c *Conn) handle(f *frame) error {
 	default: // to be ignored, but not for ever
 		err = c.spend(1)
 	}
-	var fault *streamError
-	if errors.As(err, &fault) {
-		return c.refuse(f.stream, fault.code)
+	if err != nil {
+		var fault *streamError
+		if errors.As(err, &fault) {
+			return c.refuse(f.stream, fault.code)
+		}
 	}
 	return err
 }
@@ -258,7 +260,7 @@ func (c *Conn) complete(id uint32, f *frame) error {
 	c.streams[id] = s
 	c.open++
 	c.handlers.Add(1)
-	go s.run() // ends with the handler
+	go s.runFn() // ends with the handler
 	return nil
 }
 

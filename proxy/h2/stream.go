@@ -19,6 +19,7 @@ var (
 type Stream struct {
 	c     *Conn
 	id    uint32
+	runFn func() // run; kept, so that starting it costs no allocation
 	head  []byte
 	block []byte // the answer's header block
 
@@ -46,7 +47,10 @@ type Stream struct {
 var streams = sync.Pool{New: func() any { return new(Stream) }}
 
 func (s *Stream) begin(c *Conn, id uint32) {
-	*s = Stream{c: c, id: id, head: s.head[:0], block: s.block[:0], body: s.body[:0], length: -1, recvWindow: streamWindow, sendWindow: c.initial}
+	if s.runFn == nil {
+		s.runFn = s.run
+	}
+	*s = Stream{c: c, id: id, runFn: s.runFn, head: s.head[:0], block: s.block[:0], body: s.body[:0], length: -1, recvWindow: streamWindow, sendWindow: c.initial}
 	s.cond.L = &c.mu
 }
 

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"runtime"
 	"sync"
 
 	"banyan/proxy/upstream"
@@ -35,7 +36,7 @@ func (c *Conn) kickLocked() {
 	}
 	if !c.writing && len(c.out) > 0 && c.err == nil {
 		c.writing = true
-		go c.write() // ends when the queue is empty, or a write has failed
+		go c.writeFn() // write; ends when the queue is empty, or a write has failed
 	}
 }
 
@@ -43,6 +44,11 @@ func (c *Conn) kickLocked() {
 func (c *Conn) write() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.out) < queueMax/4 { // let those who have an answer too add theirs: one write for all
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+	}
 	for len(c.out) > 0 && c.err == nil {
 		b := c.out
 		c.out = nil
