@@ -23,6 +23,7 @@ type conn struct {
 	rc        syscall.RawConn // nil when nc is not a plain socket
 	firstFn   func(fd uintptr) bool
 	x         *Exchange
+	small     []byte // waits for bytes when nc is not a plain socket
 	readErr   error
 	readBy    upstream.Deadline
 	writeBy   upstream.Deadline
@@ -149,11 +150,23 @@ func (c *conn) next() bool {
 // woken stands in idleSince once drain has given an idle connection up.
 const woken = -1
 
+// smallSize holds most heads: what is larger costs one more read, of what TLS has decrypted already.
+const smallSize = 1 << 10
+
 // await reads the first bytes. The buffers are given back while nothing comes.
 func (c *conn) await() error {
 	if c.rc == nil {
+		if c.small == nil {
+			c.small = make([]byte, smallSize)
+		}
+		c.release()
+		n, err := c.nc.Read(c.small)
+		if n == 0 {
+			return err
+		}
 		c.acquire()
-		return c.x.fill()
+		c.x.n = copy(c.x.in, c.small[:n])
+		return nil
 	}
 	c.readErr = nil
 	if err := c.rc.Read(c.firstFn); err != nil {

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -600,5 +601,55 @@ func TestHTTP2Observer(t *testing.T) {
 	f.answer(1)
 	if b := within(t, seen, "an observation"); b.Status != 200 || b.RequestBytes != 3 || b.ResponseBytes != 2 || b.Upstream != "legacy" || b.Err != nil {
 		t.Errorf("%+v", b)
+	}
+}
+
+// TestIdleTLSHoldsNoBuffers: an idle connection over TLS holds no exchange, whatever it has carried.
+func TestIdleTLSHoldsNoBuffers(t *testing.T) {
+	s := serve(t, proxy.Config{}, handler(func(x *proxy.Exchange) { x.Reply(200, nil, x.Request.Field("x-long")) }), overTLS(t))
+	long := strings.Repeat("a", 30<<10)
+	c := s.secure(t, "http/1.1")
+	r := bufio.NewReader(c)
+	for range 3 {
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: t\r\nX-Long: "+long+"\r\n\r\n")
+		a, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(a.Body); string(b) != long {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+	}
+	var conns []*tls.Conn
+	before := heap()
+	for range 100 {
+		c := s.secure(t, "http/1.1")
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+		io.ReadFull(c, make([]byte, 10))
+		conns = append(conns, c)
+	}
+	if used := (heap() - before) / 100; used > 45<<10 { // both ends' TLS takes most of it; an exchange would be 52 KiB more
+		t.Errorf("%d bytes for an idle connection, both ends", used)
+	}
+	runtime.KeepAlive(conns)
+}
+
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // empties what pools hold
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestMaxConnsTLS: one too many is closed at once; the listener does not wait for a handshake.
+func TestMaxConnsTLS(t *testing.T) {
+	s := serve(t, proxy.Config{MaxConns: 1}, handler(func(x *proxy.Exchange) { x.Reply(200, nil, nil) }), overTLS(t))
+	s.secure(t, "h2")
+	for range 2 {
+		c := s.dial(t) // says nothing
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("%v, want it closed", err)
+		}
 	}
 }

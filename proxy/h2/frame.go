@@ -59,15 +59,13 @@ const (
 	StreamClosed    Code = 0x5
 	FrameSize       Code = 0x6
 	RefusedStream   Code = 0x7
-	Cancel          Code = 0x8
 	Compression     Code = 0x9
 	EnhanceYourCalm Code = 0xb
-	Inadequate      Code = 0xc
 )
 
 var codeNames = map[Code]string{NoError: "NO_ERROR", ProtocolError: "PROTOCOL_ERROR", InternalError: "INTERNAL_ERROR", FlowControl: "FLOW_CONTROL_ERROR",
-	StreamClosed: "STREAM_CLOSED", FrameSize: "FRAME_SIZE_ERROR", RefusedStream: "REFUSED_STREAM", Cancel: "CANCEL", Compression: "COMPRESSION_ERROR",
-	EnhanceYourCalm: "ENHANCE_YOUR_CALM", Inadequate: "INADEQUATE_SECURITY"}
+	StreamClosed: "STREAM_CLOSED", FrameSize: "FRAME_SIZE_ERROR", RefusedStream: "REFUSED_STREAM", Compression: "COMPRESSION_ERROR",
+	EnhanceYourCalm: "ENHANCE_YOUR_CALM"}
 
 func (c Code) String() string {
 	if s, ok := codeNames[c]; ok {
