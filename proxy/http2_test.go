@@ -426,6 +426,40 @@ func TestHTTP2BeforeEnd(t *testing.T) {
 	}
 }
 
+// TestHTTP2BeforeEndLater: likewise when the end comes by itself.
+func TestHTTP2BeforeEndLater(t *testing.T) {
+	finish := make(chan struct{})
+	o := newOrigin(t, func(nc net.Conn, r *bufio.Reader) {
+		if _, err := head(r); err == nil {
+			io.WriteString(nc, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+			<-finish
+			io.WriteString(nc, "3\r\nbye\r\n0\r\n\r\n")
+		}
+	})
+	release, called := make(chan struct{}), make(chan struct{})
+	s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: pool(t, o), Options: proxy.ForwardOptions{BeforeEnd: func(*proxy.Exchange, *proxy.Result) {
+		close(called)
+		<-release
+	}}})
+	f := s.prior(t)
+	f.ask(1, true, get("/")...)
+	f.until(isData)
+	close(finish)
+	within(t, called, "BeforeEnd")
+	f.do(f.WritePing(false, [8]byte{1}))
+	f.until(func(fr http2.Frame) bool {
+		if d, ok := fr.(*http2.DataFrame); ok && d.StreamEnded() {
+			t.Error("the end came before BeforeEnd returned")
+		}
+		_, ok := fr.(*http2.PingFrame)
+		return ok
+	})
+	close(release)
+	if g := f.answer(1); !g.ended {
+		t.Errorf("%v", g)
+	}
+}
+
 // TestHTTP2ClientGone: a reset, or the loss of the connection, is the client's leaving; a write is read to its end.
 func TestHTTP2ClientGone(t *testing.T) {
 	for _, c := range []struct {
