@@ -22,8 +22,8 @@ const (
 	inlineMax = 32 << 10 // a body up to this size is read before the upstream is bothered with the request
 )
 
-// Exchange is one request and its answer. It belongs to the goroutine of its connection or stream, and all that it gives out (fields,
-// body, captured bytes) is valid until Handler.Serve returns.
+// Exchange is one request and its answer. It belongs to the goroutine of its connection or stream, and all that it gives
+// out (fields, body, captured bytes) is valid until Handler.Serve returns.
 type Exchange struct {
 	Request *wire.Request
 

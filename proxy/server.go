@@ -15,8 +15,8 @@ import (
 	"banyan/proxy/upstream"
 )
 
-// Handler answers requests. Serve is called once per request, on the goroutine of its connection or stream; the exchange and all that
-// it gave out is reused when Serve has returned.
+// Handler answers requests. Serve is called once per request, on the goroutine of its connection or stream; the exchange
+// and all that it gave out is reused when Serve has returned.
 type Handler interface {
 	Serve(x *Exchange)
 }
