@@ -4,6 +4,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"encoding/binary"
 	"io"
 	"net"
 	"strings"
@@ -52,6 +53,46 @@ func TestForwardAllocatesNothing(t *testing.T) {
 		}
 	})
 	if n > 0 {
+		t.Errorf("%v allocations for a request", n)
+	}
+}
+
+// Nor does one over HTTP/2, from a client that repeats itself as browsers do.
+func TestForwardHTTP2AllocatesNothing(t *testing.T) {
+	o := newOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		buf, answer := make([]byte, 16<<10), []byte(ok)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			if _, err := c.Write(answer); err != nil {
+				return
+			}
+		}
+	})
+	s := serveObserved(t, proxy.Config{}, &proxy.Passthrough{Upstream: pool(t, o)}, silent{})
+	f := s.prior(t)
+	f.ask(1, true, get("/")...)
+	f.answer(1)
+	block := f.encode(get("/")...)
+	frame := append([]byte{0, 0, byte(len(block)), 1, 5, 0, 0, 0, 0}, block...)
+	id, in := uint32(1), make([]byte, 1<<10)
+	ask := func() {
+		id += 2
+		binary.BigEndian.PutUint32(frame[5:], id)
+		if _, err := f.nc.Write(frame); err != nil {
+			t.Fatal(err)
+		}
+		for n := 0; n < 9+9+2; {
+			m, err := f.nc.Read(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += m
+		}
+	}
+	ask()
+	if n := testing.AllocsPerRun(2000, ask); n > 0 {
 		t.Errorf("%v allocations for a request", n)
 	}
 }

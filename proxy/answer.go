@@ -27,7 +27,7 @@ func (x *Exchange) answer(c upstream.Conn, o *ForwardOptions, res *Result) error
 	if framing == wire.ByLength && r.Length() == 0 {
 		framing = wire.NoBody
 	}
-	chunked := x.req.Minor() == 1 && (framing == wire.ByChunks || framing == wire.ByClosing)
+	chunked := !x.multiplexed && x.req.Minor() == 1 && (framing == wire.ByChunks || framing == wire.ByClosing)
 	out := x.appendFields(x.appendStatus(x.out[:0]), framing)
 	if framing == wire.ByClosing && chunked {
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)
@@ -36,7 +36,7 @@ func (x *Exchange) answer(c upstream.Conn, o *ForwardOptions, res *Result) error
 		out = append(out, "Connection: close\r\n"...)
 	}
 	out = append(out, "\r\n"...)
-	p := pass{x: x, c: c, o: o, res: res, chunked: chunked}
+	p := pass{x: x, c: c, o: o, res: res, chunked: chunked, head: len(out)}
 	err := p.run(out, framing == wire.NoBody)
 	res.Captured = x.captured
 	x.sentBytes = res.BodyBytes
@@ -103,6 +103,7 @@ type pass struct {
 	c       upstream.Conn
 	o       *ForwardOptions
 	res     *Result
+	head    int  // how much of what is sent next is the head
 	chunked bool // towards the client
 }
 
@@ -187,7 +188,7 @@ func (p *pass) copy() error {
 				piece = append(piece, wire.LastChunk...)
 			}
 		}
-		if len(piece) > 0 {
+		if len(piece) > 0 || end && p.x.multiplexed {
 			if err := p.send(piece, end); err != nil {
 				return err
 			}
@@ -225,8 +226,9 @@ func (p *pass) send(b []byte, end bool) error {
 	x.status = p.res.Status
 	err := errClient
 	if !x.clientGone {
-		err = x.write(b)
+		err = x.send(b, p.head, end)
 	}
+	p.head = 0
 	if end || p.o.IgnoreClientGone {
 		return nil
 	}

@@ -2,11 +2,13 @@ package proxy_test
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"banyan/proxy"
 )
@@ -58,5 +60,45 @@ func BenchmarkForward(b *testing.B) {
 				ask()
 			}
 		})
+	}
+}
+
+// BenchmarkForwardHTTP2 is one request at a time over HTTP/2, its block as a client has it that repeats itself.
+func BenchmarkForwardHTTP2(b *testing.B) {
+	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1024\r\n\r\n" + strings.Repeat("x", 1024))
+	o := newOrigin(b, func(nc net.Conn, r *bufio.Reader) {
+		buf := make([]byte, 16<<10)
+		for {
+			if _, err := nc.Read(buf); err != nil {
+				return
+			}
+			if _, err := nc.Write(answer); err != nil {
+				return
+			}
+		}
+	})
+	s := serve(b, proxy.Config{}, &proxy.Passthrough{Upstream: pool(b, o)})
+	f := s.prior(b)
+	f.do(f.WriteWindowUpdate(0, 1<<30))
+	lines := append(get("/1k"), "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140 Safari/537.36", "accept: application/json, text/plain, */*", "cookie: PHPSESSID=3k2v9q1m7r5t8u0w4x6y2z1a3b", "cookie: lang=en")
+	f.ask(1, true, lines...)
+	f.answer(1)
+	block := f.encode(lines...)
+	f.nc.SetDeadline(time.Time{})
+	frame := append([]byte{0, 0, byte(len(block)), 1, 5, 0, 0, 0, 0}, block...)
+	in := make([]byte, 64<<10)
+	b.ReportAllocs()
+	for id := uint32(3); b.Loop(); id += 2 {
+		binary.BigEndian.PutUint32(frame[5:], id)
+		if _, err := f.nc.Write(frame); err != nil {
+			b.Fatal(err)
+		}
+		for n := 0; n < 9+9+1024; { // both frames and the body; the head's block comes on top
+			m, err := f.nc.Read(in)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n += m
+		}
 	}
 }

@@ -12,7 +12,7 @@ func (x *Exchange) beginBody() error {
 	if x.req.Chunked() {
 		x.chunks.Reset()
 	} else {
-		x.bodyDone = x.left == 0
+		x.bodyDone = x.left == 0 && (!x.multiplexed || x.h2.s.Bodiless())
 	}
 	return nil
 }
@@ -23,7 +23,7 @@ func (x *Exchange) Body(limit int) (b []byte, complete bool, err error) {
 	if x.bodyDone || len(x.body) >= limit || x.streamed {
 		return x.body, x.bodyDone && !x.streamed, nil
 	}
-	if !x.req.Chunked() && len(x.body) == 0 && x.left <= int64(limit) && x.left <= int64(len(x.in)-x.r) {
+	if !x.multiplexed && !x.req.Chunked() && len(x.body) == 0 && x.left <= int64(limit) && x.left <= int64(len(x.in)-x.r) {
 		err = x.bodyInPlace()
 	} else {
 		err = x.bodyInStore(limit)
@@ -68,12 +68,14 @@ func (x *Exchange) bodyInStore(limit int) error {
 	return nil
 }
 
+var proceed = []byte("HTTP/1.1 100 Continue\r\n\r\n")
+
 // awaitBody is called before the body is read from the socket.
 func (x *Exchange) awaitBody() error {
 	c := x.conn
 	if x.req.Expects() && !x.asked {
 		x.asked = true
-		if err := x.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
+		if err := x.send(proceed, len(proceed), false); err != nil {
 			return err
 		}
 	}
@@ -85,18 +87,22 @@ func (x *Exchange) readBody(p []byte) (n int, end bool, err error) {
 	if x.bodyDone {
 		return 0, true, nil
 	}
-	if x.req.Chunked() {
-		n, err = x.readChunks(p)
-		x.bodyDone = x.chunks.Done()
-	} else {
-		n, err = x.readLength(p)
-		x.left -= int64(n)
-		x.bodyDone = x.left == 0
-	}
+	n, x.bodyDone, err = x.client.receive(x, p)
 	if x.taken += int64(n); x.taken > x.conn.srv.cfg.MaxBody {
 		err = errBodySize
 	}
 	return n, x.bodyDone, err
+}
+
+// receive implements client for HTTP/1.1.
+func (c *conn) receive(x *Exchange, p []byte) (n int, end bool, err error) {
+	if x.req.Chunked() {
+		n, err = x.readChunks(p)
+		return n, x.chunks.Done(), err
+	}
+	n, err = x.readLength(p)
+	x.left -= int64(n)
+	return n, x.left == 0, err
 }
 
 func (x *Exchange) readLength(p []byte) (int, error) {

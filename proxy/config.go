@@ -14,6 +14,9 @@ type Config struct {
 	MaxBody int64
 	// MaxConns bounds the clients' connections; one more is answered with 503 at once. Default 16384.
 	MaxConns int
+	// MaxStreams bounds the requests that an HTTP/2 connection may have at a time; one more is refused, for the client to
+	// send again. Default 100.
+	MaxStreams int
 	// HeaderTimeout is how long a head may take from its first byte; then 408. Default 10 s.
 	HeaderTimeout time.Duration
 	// IdleTimeout is how long a connection may wait for its next request. Default 75 s.
@@ -47,6 +50,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxConns == 0 {
 		c.MaxConns = 16384
 	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 100
+	}
 	def(&c.HeaderTimeout, 10*time.Second)
 	def(&c.IdleTimeout, 75*time.Second)
 	def(&c.BodyTimeout, 30*time.Second)
@@ -66,6 +72,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_body: %d is below 0", d.MaxBody)
 	case d.MaxConns < 1:
 		return fmt.Errorf("max_conns: %d is below 1", d.MaxConns)
+	case d.MaxStreams < 1 || d.MaxStreams > 10000:
+		return fmt.Errorf("max_streams: %d is not between 1 and 10000", d.MaxStreams)
 	}
 	for _, f := range []struct {
 		name string

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"banyan/proxy/h2"
 	"banyan/proxy/upstream"
 )
 
@@ -22,11 +23,14 @@ type conn struct {
 	rc        syscall.RawConn // nil when nc is not a plain socket
 	firstFn   func(fd uintptr) bool
 	x         *Exchange
+	small     []byte // waits for bytes when nc is not a plain socket
 	readErr   error
 	readBy    upstream.Deadline
 	writeBy   upstream.Deadline
+	h2        atomic.Pointer[h2.Conn]
 	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not, or woken
 	peer      netip.AddrPort
+	begun     bool // the first request came, and it is HTTP/1.1
 	secure    bool
 	trusted   bool
 	forwarded []byte // the X-Forwarded-… lines for this peer, up to the host
@@ -74,23 +78,48 @@ func (c *conn) serve() {
 		c.nc.Close()
 		c.srv.forget(c)
 	}()
+	if !c.handshake() {
+		return
+	}
 	for c.next() {
+		if !c.begun {
+			if c.speaksHTTP2() {
+				c.serveHTTP2()
+				return
+			}
+			c.begun = true
+		}
 		if !c.exchange() {
 			return
 		}
 	}
 }
 
+// handshake agrees on TLS, if the listener speaks it. Who fails gets TLS's own alert.
+func (c *conn) handshake() bool {
+	t, ok := c.nc.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	t.SetDeadline(time.Now().Add(c.srv.cfg.HeaderTimeout))
+	if err := t.Handshake(); err != nil {
+		c.srv.log.Debug("TLS handshake", "peer", c.peer, "error", err)
+		return false
+	}
+	t.SetDeadline(time.Time{})
+	return true
+}
+
 func (c *conn) acquire() {
 	if c.x == nil {
 		c.x = c.srv.exchanges.Get().(*Exchange)
-		c.x.conn = c
+		c.x.conn, c.x.client = c, c
 	}
 }
 
 func (c *conn) release() {
 	if x := c.x; x != nil {
-		c.x, x.conn = nil, nil
+		c.x, x.conn, x.client = nil, nil, nil
 		x.shrink()
 		c.srv.exchanges.Put(x)
 	}
@@ -121,11 +150,23 @@ func (c *conn) next() bool {
 // woken stands in idleSince once drain has given an idle connection up.
 const woken = -1
 
+// smallSize holds most heads: what is larger costs one more read, of what TLS has decrypted already.
+const smallSize = 1 << 10
+
 // await reads the first bytes. The buffers are given back while nothing comes.
 func (c *conn) await() error {
 	if c.rc == nil {
+		if c.small == nil {
+			c.small = make([]byte, smallSize)
+		}
+		c.release()
+		n, err := c.nc.Read(c.small)
+		if n == 0 {
+			return err
+		}
 		c.acquire()
-		return c.x.fill()
+		c.x.n = copy(c.x.in, c.small[:n])
+		return nil
 	}
 	c.readErr = nil
 	if err := c.rc.Read(c.firstFn); err != nil {
@@ -196,6 +237,13 @@ func (c *conn) exchange() bool {
 	}
 	x.next()
 	return true
+}
+
+// send implements client for HTTP/1.1: what an exchange writes is what goes out.
+func (c *conn) send(_ *Exchange, b []byte, _ int, _ bool) error {
+	c.writeBy.Extend(c.nc.SetWriteDeadline, upstream.Now(), c.srv.cfg.WriteTimeout)
+	_, err := c.nc.Write(b)
+	return err
 }
 
 // linger closes the sending side and reads on for a while: bytes that a socket holds unread when it is closed would

@@ -306,6 +306,9 @@ func TestCorpus(t *testing.T) {
 						if mode == "drip" && len(cases[i].Raw) > 2048 {
 							continue
 						}
+						if cases[i].Name == "rl-h2-preface" {
+							continue // not a request any more: a connection that starts so is HTTP/2, see TestH2Spec
+						}
 						if why := runCase(t, s, o, &cases[i]); why != "" {
 							t.Errorf("%s (%s): %s", cases[i].Name, cases[i].Expected, why)
 						}

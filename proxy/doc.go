@@ -1,4 +1,4 @@
-// Package proxy is the request path: a server that takes HTTP/1.1 requests, hands each to a Handler as an Exchange, and
+// Package proxy is the request path: a server that takes requests over HTTP/1.1 and HTTP/2, hands each to a Handler as an Exchange, and
 // forwards it to an upstream and the answer back.
 //
 // It promises: what is malformed or ambiguous is answered with an error and never forwarded (package wire has the
@@ -8,11 +8,17 @@
 // asks for, everything is flushed as it comes, and memory does not grow with a body's size. All waits, sizes and
 // numbers of connections are bounded by Config.
 //
-// It leaves to others: which upstream a request goes to (Handler), paths, sessions, TLS (give Serve a TLS listener).
+// A connection is HTTP/2 when TLS agreed on it, or when a client in clear starts with its preface. Package h2 has its
+// rules and bounds; its requests pass the same parser, and all that is said here holds for them. A stream's exchange runs
+// on a goroutine of its own.
+//
+// It leaves to others: which upstream a request goes to (Handler), paths, sessions, TLS (give Serve a TLS listener;
+// package certs makes its configuration), what HTTP/2 is as frames (h2).
 //
 // It fails towards the client with 400, 408, 413, 417, 431, 501 and 505 for the client's faults, with 502, 503 and 504
 // for the upstream's, with a short plain body, or by closing the connection when an answer had begun: a cut answer must
-// look cut. A panic in a handler is logged and ends that connection only.
+// look cut. Over HTTP/2 the stream is reset instead, and a request that breaks a rule of HTTP/2 is reset without an
+// answer. A panic in a handler is logged and ends that connection, or stream, only.
 //
 // # What changes
 //
@@ -27,4 +33,8 @@
 // Answers: fields of the connection and trailers are dropped; a body is chunked anew, or ended by closing towards an
 // HTTP/1.0 client; Connection: close is added when the connection ends. The version is HTTP/1.1. Content-Length is left
 // out of a 204.
+//
+// Over HTTP/2, requests: names are lower-case, Host is :authority and stands first, Cookie is one line, a body without
+// Content-Length is chunked. Answers: names become lower-case; no reason, no chunks, no Connection: close. There is no
+// upgrade: extended CONNECT (RFC 8441) is not offered.
 package proxy

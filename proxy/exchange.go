@@ -23,8 +23,8 @@ const (
 	inlineMax = 32 << 10 // a body up to this size is read before the upstream is bothered with the request
 )
 
-// Exchange is one request and its answer. It belongs to the connection's goroutine, and all that it gives out (fields,
-// body, captured bytes) is valid until Handler.Serve returns.
+// Exchange is one request and its answer. It belongs to the goroutine of its connection or stream, and all that it gives
+// out (fields, body, captured bytes) is valid until Handler.Serve returns.
 type Exchange struct {
 	Request *wire.Request
 
@@ -35,7 +35,9 @@ type Exchange struct {
 	SpanID  [8]byte
 	Slot    any // what a handler keeps for its callbacks; a pointer costs no allocation
 
-	conn    *conn
+	client  client // nil while the exchange waits in the pool
+	h2      streamClient
+	conn    *conn // whose facts (peer, trust, limits) hold for this exchange
 	req     wire.Request
 	resp    wire.Response
 	inbox   upstream.Inbox
@@ -69,6 +71,8 @@ type Exchange struct {
 	broken     bool // an answer was cut, or its framing is undefined: close
 	clientGone bool
 	hijacked   bool
+
+	multiplexed bool // the client is a stream: it frames bodies itself, and x.in holds nothing
 }
 
 var (
@@ -76,6 +80,7 @@ var (
 	errAnswered  = errors.New("the exchange has been answered")
 	errBodyGone  = errors.New("the request's body was streamed and cannot be sent again: call Body first")
 	errClient    = errors.New("the client closed the connection")
+	errHeadCut   = errors.New("head ends before its last line")
 	errHeadSize  = &wire.Error{Status: 431, Reason: "head is too large"}
 	errBodySize  = &wire.Error{Status: 413, Reason: "body is too large"}
 	errSlow      = &wire.Error{Status: 408, Reason: "the client took too long"}
@@ -211,7 +216,9 @@ func (x *Exchange) Response() *wire.Response { return &x.resp }
 func (x *Exchange) Answered() bool { return x.status != 0 }
 
 // keep tells whether the connection stays open after this answer, as far as is known.
-func (x *Exchange) keep() bool { return x.req.KeepAlive() && !x.conn.srv.draining.Load() }
+func (x *Exchange) keep() bool {
+	return x.multiplexed || x.req.KeepAlive() && !x.conn.srv.draining.Load()
+}
 
 // readHead reads until the request's head is complete.
 func (x *Exchange) readHead() error {
@@ -268,11 +275,9 @@ func clientError(err error) error {
 	return fmt.Errorf("%w: %w", errClient, err)
 }
 
-// write hands b to the client.
-func (x *Exchange) write(b []byte) error {
-	c := x.conn
-	c.writeBy.Extend(c.nc.SetWriteDeadline, upstream.Now(), c.srv.cfg.WriteTimeout)
-	if _, err := c.nc.Write(b); err != nil {
+// send hands b to the client. Its first head bytes are the lines of a head; end says that nothing follows.
+func (x *Exchange) send(b []byte, head int, end bool) error {
+	if err := x.client.send(x, b, head, end); err != nil {
 		x.clientGone, x.broken = true, true
 		return clientError(err)
 	}
@@ -307,9 +312,10 @@ func (x *Exchange) Reply(status int, fields []wire.Pair, body []byte) error {
 		body = nil
 	}
 	x.status, x.sentBytes = status, int64(len(body))
+	head := len(out)
 	out = append(out, body...)
 	x.out = out[:0]
-	return x.write(out)
+	return x.send(out, head, true)
 }
 
 var plain = []wire.Pair{{Name: "Content-Type", Value: []byte("text/plain; charset=utf-8")}}

@@ -115,6 +115,10 @@ func (x *Exchange) inlineBody() error {
 		}
 	} else if x.r < x.n {
 		return x.bufferedChunks()
+	} else if x.multiplexed {
+		if n, complete := x.h2.s.Buffered(); complete && n <= inlineMax {
+			limit = len(x.body) + n + 1 // and its end
+		}
 	}
 	_, _, err := x.Body(limit)
 	return err
@@ -169,7 +173,8 @@ func (x *Exchange) converse(c upstream.Conn, o *ForwardOptions, m *upstream.Mess
 			return nil
 		}
 		if x.resp.Status() != 100 && x.req.Minor() == 1 && o.OnHead == nil {
-			x.write(append(x.appendFields(x.appendStatus(x.scratch(m)), wire.NoBody), "\r\n"...)) // clientGone tells
+			head := append(x.appendFields(x.appendStatus(x.scratch(m)), wire.NoBody), "\r\n"...)
+			x.send(head, len(head), false) // clientGone tells
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"banyan/proxy/upstream"
 )
 
-// Handler answers requests. Serve is called once per request, on the connection's goroutine; the exchange and all that
-// it gave out is reused when Serve has returned.
+// Handler answers requests. Serve is called once per request, on the goroutine of its connection or stream; the exchange
+// and all that it gave out is reused when Serve has returned.
 type Handler interface {
 	Serve(x *Exchange)
 }
@@ -122,8 +122,10 @@ func (s *Server) start(nc net.Conn) {
 	if s.draining.Load() || len(s.conns) >= s.cfg.MaxConns {
 		s.mu.Unlock()
 		s.refused.Add(1)
-		nc.SetWriteDeadline(time.Now().Add(time.Millisecond))
-		nc.Write([]byte(full))
+		if !c.secure { // over TLS, a word would take a handshake first
+			nc.SetWriteDeadline(time.Now().Add(time.Millisecond))
+			nc.Write([]byte(full))
+		}
 		nc.Close()
 		return
 	}
@@ -183,6 +185,8 @@ func (s *Server) drain(cut bool) int {
 	for c := range s.conns {
 		if cut {
 			c.nc.Close()
+		} else if h := c.h2.Load(); h != nil {
+			h.Drain()
 		} else if since := c.idleSince.Load(); since > 0 && now-since > int64(s.cfg.DrainIdle) && c.idleSince.CompareAndSwap(since, woken) {
 			c.nc.SetReadDeadline(time.Unix(1, 0))
 		}

@@ -29,7 +29,7 @@ func (x *Exchange) switchProtocols(c upstream.Conn, o *ForwardOptions, res *Resu
 	x.status, x.hijacked, x.broken = 101, true, true
 	nc, first := c.Hijack()
 	defer nc.Close()
-	if err := x.write(append(out, first...)); err != nil {
+	if err := x.send(append(out, first...), len(out), false); err != nil {
 		return err
 	}
 	if _, err := nc.Write(x.in[x.r:x.n]); err != nil {

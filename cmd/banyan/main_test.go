@@ -261,6 +261,8 @@ func TestUsageErrors(t *testing.T) {
 		"bad level":        {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--log-level", "loud"}, "debug, info, warn or error"},
 		"bad address":      {[]string{"proxy", "--listen", "nowhere", "--legacy", "http://127.0.0.1:80"}, "host:port"},
 		"metrics for whom": {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--admin", "127.0.0.1:0"}, "--admin needs --token-file"},
+		"cert alone":       {[]string{"proxy", "--listen", ":0", "--legacy", "http://127.0.0.1:80", "--tls-cert", "a.pem"}, "--tls-cert and --tls-key go together"},
+		"no such cert":     {[]string{"proxy", "--listen", "127.0.0.1:0", "--legacy", "http://127.0.0.1:80", "--tls-cert", "missing.pem", "--tls-key", "missing.key"}, "open missing.pem"},
 		"both":             {[]string{"proxy", "--listen", ":0", "-c", "banyan.yaml"}, "--listen has no effect with -c"},
 		"no such file":     {[]string{"serve", "-c", "/not/there.yaml"}, "no such file"},
 		"too many words":   {[]string{"proxy", "now"}, "banyan proxy"},

@@ -2,9 +2,10 @@
 // processes: a backend nginx and a loader on one core, nginx and banyan in turn alone on another. It prints medians of
 // alternating rounds, and their ratio, which holds on a machine whose absolute numbers do not.
 //
-//	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about a minute
+//	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about two minutes
+//	go run ./testdata/bench -scenes h2           over HTTP/2 alone, in clear and over TLS, with net/http as a third
 //	go run ./testdata/bench -rounds 5 -work get1k
-//	go run ./testdata/bench -scene php           the same for a tiny script of php-fpm, which each front asks over FastCGI
+//	go run ./testdata/bench -scenes php          the same for a tiny script of php-fpm, which each front asks over FastCGI
 //
 // It needs nginx and taskset, two cores, and nobody else's load on them to be exact. CPU time is read from
 // /proc/PID/task/*/schedstat.
@@ -41,8 +42,12 @@ func main() {
 		switch os.Args[1] {
 		case "proxy":
 			exit(serve(os.Args[2:]))
+		case "nethttp":
+			exit(serveNetHTTP(os.Args[2:]))
 		case "load":
 			exit(loadMain(os.Args[2:]))
+		case "load2":
+			exit(loadHTTP2Main(os.Args[2:]))
 		}
 	}
 	rounds := flag.Int("rounds", 3, "alternations")
@@ -50,15 +55,17 @@ func main() {
 	conns := flag.Int("conns", 64, "keep-alive connections")
 	idle := flag.Int("idle", 2000, "idle connections for the memory figure, 0 for none")
 	only := flag.String("work", "get1k,post2k,get64k", "kinds of request")
+	scenes := flag.String("scenes", "h1,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; php: a tiny script over FastCGI")
 	cores := flag.String("cores", "0,1", "of the proxy; of backend and loader")
 	profile := flag.String("profile", "", "write banyan's CPU profile of the first kind of request here")
 	extra := flag.String("peer", "", "another proxy to measure: a command in which LISTEN and LEGACY are replaced by host:port")
-	scene := flag.String("scene", "plain", "plain, or php")
 	flag.Parse()
-	if *scene == "php" {
-		exit(runPHP(*rounds, *dur, *cores, *profile))
+	if strings.Contains(*scenes, "php") {
+		if err := runPHP(*rounds, *dur, *cores, *profile); err != nil || *scenes == "php" {
+			exit(err)
+		}
 	}
-	exit(run(*rounds, *dur, *conns, *idle, *only, *cores, *profile, *extra))
+	exit(run(*rounds, *dur, *conns, *idle, *only, *scenes, *cores, *profile, *extra))
 }
 
 func exit(err error) {
@@ -74,7 +81,7 @@ type peer struct {
 	cmd  func(addr string) []string
 }
 
-func run(rounds int, dur time.Duration, conns, idle int, only, cores, profile, extra string) error {
+func run(rounds int, dur time.Duration, conns, idle int, only, scenes, cores, profile, extra string) error {
 	front, back, ok := strings.Cut(cores, ",")
 	if !ok {
 		return errors.New("-cores wants two, as 0,1")
@@ -100,9 +107,21 @@ func run(rounds int, dur time.Duration, conns, idle int, only, cores, profile, e
 		return err
 	}
 	defer stop(bp)
+	if strings.Contains(scenes, "h1") {
+		if err := runHTTP1(rounds, dur, conns, idle, only, front, back, self, dir, backend, profile, extra); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(scenes, "h2") {
+		return runHTTP2(rounds, dur, front, back, self, dir, backend, profile)
+	}
+	return nil
+}
+
+func runHTTP1(rounds int, dur time.Duration, conns, idle int, only, front, back, self, dir, backend, profile, extra string) error {
 	peers := []peer{
 		{"nginx", func(a string) []string {
-			writePeer(dir, a, backend)
+			writePeer(dir, a, backend, "")
 			return []string{"nginx", "-p", dir, "-c", filepath.Join(dir, "peer.conf")}
 		}},
 		{"banyan", func(a string) []string {
@@ -126,7 +145,11 @@ func run(rounds int, dur time.Duration, conns, idle int, only, cores, profile, e
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
 	}
-	report(got, idle)
+	names := make([]string, len(works))
+	for i, w := range works {
+		names[i] = w.name
+	}
+	report(got, names, []string{"nginx", "banyan", "other"}, idle)
 	return nil
 }
 
@@ -145,7 +168,7 @@ func measure(p peer, self, front, back string, dur time.Duration, conns, idle in
 		if !strings.Contains(only, w.name) {
 			continue
 		}
-		s, err := load(self, back, "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-dur", dur.String(), "-conns", strconv.Itoa(conns),
+		s, err := load(self, back, "load", "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-dur", dur.String(), "-conns", strconv.Itoa(conns),
 			"-method", w.method, "-path", w.path, "-body", strconv.Itoa(w.body))
 		if err != nil {
 			return err
@@ -153,7 +176,7 @@ func measure(p peer, self, front, back string, dur time.Duration, conns, idle in
 		got[p.name+" "+w.name] = append(got[p.name+" "+w.name], s)
 	}
 	if idle > 0 && round == 0 {
-		s, err := load(self, back, "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-idle", strconv.Itoa(idle), "-path", "/1k")
+		s, err := load(self, back, "load", "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-idle", strconv.Itoa(idle), "-path", "/1k")
 		if err != nil {
 			return err
 		}
@@ -163,7 +186,7 @@ func measure(p peer, self, front, back string, dur time.Duration, conns, idle in
 }
 
 func load(self, core string, args ...string) (s sample, err error) {
-	out, err := exec.Command("taskset", append([]string{"-c", core, self, "load"}, args...)...).Output()
+	out, err := exec.Command("taskset", append([]string{"-c", core, self}, args...)...).Output()
 	if err != nil {
 		var e *exec.ExitError
 		if errors.As(err, &e) {
@@ -174,7 +197,7 @@ func load(self, core string, args ...string) (s sample, err error) {
 	return s, json.Unmarshal(out, &s)
 }
 
-func report(got map[string][]sample, idle int) {
+func report(got map[string][]sample, works, peers []string, idle int) {
 	mid := func(key string, f func(sample) float64) float64 {
 		var v []float64
 		for _, s := range got[key] {
@@ -187,17 +210,17 @@ func report(got map[string][]sample, idle int) {
 		return v[len(v)/2]
 	}
 	cpu := func(s sample) float64 { return s.CPU }
-	fmt.Printf("%-8s %-8s %16s %12s %9s %9s\n", "request", "proxy", "CPU µs/request", "x nginx's", "p50 µs", "p99 µs")
+	fmt.Printf("%-10s %-8s %16s %12s %9s %9s\n", "request", "proxy", "CPU µs/request", "x nginx's", "p50 µs", "p99 µs")
 	for _, w := range works {
-		for _, p := range []string{"nginx", "banyan", "other"} {
-			key := p + " " + w.name
+		for _, p := range peers {
+			key := p + " " + w
 			if c := mid(key, cpu); c > 0 {
-				fmt.Printf("%-8s %-8s %16.1f %12.2f %9.0f %9.0f\n", w.name, p, c, c/mid("nginx "+w.name, cpu),
+				fmt.Printf("%-10s %-8s %16.1f %12.2f %9.0f %9.0f\n", w, p, c, c/mid("nginx "+w, cpu),
 					mid(key, func(s sample) float64 { return s.P50 }), mid(key, func(s sample) float64 { return s.P99 }))
 			}
 		}
 	}
-	for _, p := range []string{"nginx", "banyan", "other"} {
+	for _, p := range peers {
 		if m := mid(p+" idle", func(s sample) float64 { return s.RSS / 1024 }); m > 0 {
 			fmt.Printf("RSS with %d idle connections: %s %.1f MiB\n", idle, p, m)
 		}
@@ -279,8 +302,8 @@ func writeBackend(dir, addr string) error {
   }`)
 }
 
-func writePeer(dir, addr, backend string) {
+func writePeer(dir, listen, backend, more string) {
 	writeConf(dir, "peer", `upstream legacy { server `+backend+`; keepalive 128; keepalive_requests 100000000; keepalive_timeout 300s; }
   proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
-  server { listen `+addr+` backlog=8192; location / { proxy_pass http://legacy; } }`)
+  server { listen `+listen+` backlog=8192; `+more+` location / { proxy_pass http://legacy; } }`)
 }

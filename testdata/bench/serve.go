@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"os"
 	"os/signal"
@@ -10,6 +11,7 @@ import (
 
 	"banyan/legacyadapter/fastcgi"
 	"banyan/proxy"
+	"banyan/proxy/certs"
 	"banyan/proxy/upstream"
 )
 
@@ -20,6 +22,8 @@ func serve(args []string) error {
 	legacy := fs.String("legacy", "", "")
 	fpm := fs.String("fpm", "", "")
 	root := fs.String("root", "", "")
+	cert := fs.String("cert", "", "")
+	key := fs.String("key", "", "")
 	profile := fs.String("profile", "", "")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -47,6 +51,13 @@ func serve(args []string) error {
 	l, err := proxy.Listen(*listen)
 	if err != nil {
 		return err
+	}
+	if *cert != "" {
+		store, err := certs.New(certs.Config{Pairs: []certs.Pair{{Cert: *cert, Key: *key}}}, nil)
+		if err != nil {
+			return err
+		}
+		l = tls.NewListener(l, store.Config())
 	}
 	if *profile != "" {
 		f, err := os.Create(*profile)

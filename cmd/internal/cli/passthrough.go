@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"banyan/legacyadapter/fastcgi"
 	"banyan/proxy"
 	"banyan/proxy/admin"
+	"banyan/proxy/certs"
 	"banyan/proxy/upstream"
 
 	"github.com/spf13/cobra"
@@ -29,6 +31,7 @@ type passthrough struct {
 	drain            time.Duration
 	level            string
 	admin, tokenFile string // of the admin listener; none for ""
+	cert, key        string // of HTTPS; none for ""
 }
 
 func (a *app) logFlags(c *cobra.Command, level *string) {
@@ -67,6 +70,8 @@ func (p *passthrough) check() (proxy.Config, error) {
 		return proxy.Config{}, usage("where to listen? For example: banyan proxy --listen :8080 --legacy %s", p.legacy)
 	case p.admin != "" && p.tokenFile == "":
 		return proxy.Config{}, usage("--admin needs --token-file: who reads metrics shows that token; the file is made if it is not there")
+	case (p.cert == "") != (p.key == ""):
+		return proxy.Config{}, usage("--tls-cert and --tls-key go together")
 	case p.drain < 0:
 		return proxy.Config{}, usage("--drain %v: want 0 or more", p.drain)
 	}
@@ -150,7 +155,14 @@ func (a *app) passthrough(ctx context.Context, p passthrough) error {
 	if err != nil {
 		return usage("%w", err)
 	}
-	fmt.Fprintf(a.stdout, "banyan listens on %s and forwards everything to %s\n", address(l.Addr()), p.legacy)
+	where := address(l.Addr())
+	if p.cert != "" {
+		if l, err = p.overTLS(ctx, l, log); err != nil {
+			return usage("%w", err)
+		}
+		where = strings.Replace(where, "http://", "https://", 1)
+	}
+	fmt.Fprintf(a.stdout, "banyan listens on %s and forwards everything to %s\n", where, p.legacy)
 	if ops != nil {
 		fmt.Fprintf(a.stdout, "admin listener on %s, token in %s\n", address(ops.Addr()), p.tokenFile)
 	}
@@ -158,6 +170,17 @@ func (a *app) passthrough(ctx context.Context, p passthrough) error {
 		log.Warn("legacy does not answer: clients get a 502 until it does", "error", err)
 	}
 	return serve(ctx, s, l, life, ops, p.drain, log)
+}
+
+// overTLS makes l a listener for HTTPS.
+func (p *passthrough) overTLS(ctx context.Context, l net.Listener, log *slog.Logger) (net.Listener, error) {
+	store, err := certs.New(certs.Config{Pairs: []certs.Pair{{Cert: p.cert, Key: p.key}}}, log)
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	go store.Watch(ctx) // ends with the process's drain
+	return tls.NewListener(l, store.Config()), nil
 }
 
 // operate starts the admin listener, if one is asked for: health, readiness, metrics.

@@ -26,6 +26,7 @@ program anew, as its file and its configuration are then, hands the sockets over
 		Example: `  banyan proxy --listen :8080 --legacy http://127.0.0.1:80
   banyan proxy --listen 127.0.0.1:8080 --legacy unix:/run/nginx/legacy.sock --trusted-proxy 127.0.0.1/32
   banyan proxy --listen :8080 --legacy fastcgi:unix:/run/php/php-fpm.sock --root /srv/game/public
+  banyan proxy --listen :443 --tls-cert site.pem --tls-key site.key --legacy http://127.0.0.1:80
   banyan proxy -c banyan.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -33,7 +34,7 @@ program anew, as its file and its configuration are then, hands the sockets over
 				p.level = o.level
 				return a.passthrough(c.Context(), p)
 			}
-			for _, name := range []string{"listen", "legacy", "root", "front-controller", "trusted-proxy", "drain", "admin", "token-file"} {
+			for _, name := range []string{"listen", "legacy", "root", "front-controller", "trusted-proxy", "drain", "admin", "token-file", "tls-cert", "tls-key"} {
 				if c.Flags().Changed(name) {
 					return usage("--%s has no effect with -c: the configuration says it", name)
 				}
@@ -50,6 +51,8 @@ program anew, as its file and its configuration are then, hands the sockets over
 	f.DurationVar(&p.drain, "drain", 30*time.Second, "how long a stop waits for requests under way")
 	f.StringVar(&p.admin, "admin", "", "host:port for health, readiness and metrics (default: none)")
 	f.StringVar(&p.tokenFile, "token-file", "", "file with the token that reading metrics takes; made if it is not there")
+	f.StringVar(&p.cert, "tls-cert", "", "PEM file of the certificate to speak HTTPS with, HTTP/2 included; read again when it changes")
+	f.StringVar(&p.key, "tls-key", "", "PEM file of its private key")
 	a.configFlags(c, &o, "")
 	return c
 }

@@ -16,6 +16,7 @@ import (
 	"banyan/diff"
 	"banyan/legacyadapter/fastcgi"
 	"banyan/legacyadapter/php"
+	"banyan/proxy/certs"
 	"banyan/proxy/event"
 	"banyan/proxy/expr"
 	"banyan/proxy/route"
@@ -28,6 +29,10 @@ func (f *File) defaults() {
 	p := &f.Proxy
 	set(&p.Listen, ":8080")
 	set(&p.Admin, "127.0.0.1:9901")
+	if p.TLS != nil {
+		set(&p.TLS.Listen, ":8443")
+		set(&p.TLS.MinVersion, "1.2")
+	}
 	if p.Replica == "" {
 		host, _ := os.Hostname()
 		p.Replica = strings.Map(func(r rune) rune {
@@ -43,6 +48,7 @@ func (f *File) defaults() {
 	set(&p.Limits.Body, 64<<20)
 	set(&p.Limits.Inline, 1<<20)
 	set(&p.Limits.Connections, 20000)
+	set(&p.Limits.Streams, 100)
 	set(&p.Limits.HeaderTimeout, 5*time.Second)
 	set(&p.Limits.IdleTimeout, 75*time.Second)
 	set(&p.Limits.Drain, 30*time.Second)
@@ -142,6 +148,7 @@ func (f *File) checkProxy(d *decoder) {
 			d.failPath(a.path, "", "%q: want host:port, or :port for every interface", a.addr)
 		}
 	}
+	f.checkTLS(d)
 	for i, c := range p.TrustedProxies {
 		if _, err := netip.ParsePrefix(c); err != nil {
 			d.failPath(fmt.Sprintf("proxy.trusted_proxies[%d]", i), "a single address is 10.0.0.1/32", "%q: want a range such as 10.0.0.0/8", c)
@@ -150,9 +157,50 @@ func (f *File) checkProxy(d *decoder) {
 	if a := p.Journal.Ack; a != "journal" && a != "memory" {
 		d.failPath("proxy.journal.ack", "", "%q: want journal or memory", a)
 	}
+	if s := p.Limits.Streams; s < 1 || s > 10000 {
+		d.failPath("proxy.limits.streams", "", "%d: want 1 to 10000", s)
+	}
 	if p.Limits.Inline > p.Limits.Body {
 		d.failPath("proxy.limits.inline", "", "%s is more than limits.body, %s", p.Limits.Inline, p.Limits.Body)
 	}
+}
+
+// checkTLS looks at the words alone: the files are read by `banyan check` and at the start.
+func (f *File) checkTLS(d *decoder) {
+	t := f.Proxy.TLS
+	if t == nil {
+		return
+	}
+	if _, _, err := net.SplitHostPort(t.Listen); err != nil {
+		d.failPath("proxy.tls.listen", "", "%q: want host:port, or :port for every interface", t.Listen)
+	}
+	if t.Listen == f.Proxy.Listen {
+		d.failPath("proxy.tls.listen", "", "%q: proxy.listen has this address", t.Listen)
+	}
+	if len(t.Certificates) == 0 {
+		d.failPath("proxy.tls", "certificates: [{ cert: site.pem, key: site.key }]", "no certificates")
+	}
+	for i, c := range t.Certificates {
+		if c.Cert == "" || c.Key == "" {
+			d.failPath(fmt.Sprintf("proxy.tls.certificates[%d]", i), "", "want both cert and key")
+		}
+	}
+	if _, ok := certs.Versions[t.MinVersion]; !ok {
+		d.failPath("proxy.tls.min_version", "", "%q: want 1.2 or 1.3", t.MinVersion)
+	}
+}
+
+// Certs is what the TLS listener serves with.
+func (f *File) Certs() certs.Config {
+	t := f.Proxy.TLS
+	c := certs.Config{MinVersion: t.MinVersion}
+	for _, p := range t.Certificates {
+		c.Pairs = append(c.Pairs, certs.Pair{Cert: f.Path(p.Cert), Key: f.Path(p.Key)})
+	}
+	if t.ClientCA != "" {
+		c.ClientCA = f.Path(t.ClientCA)
+	}
+	return c
 }
 
 func (f *File) checkUpstreams(d *decoder) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"banyan/proxy/certs"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -228,6 +230,38 @@ kafka: { brokers: ["127.0.0.1:9092"] }
 }
 
 const otherLegacy = "kafka: { brokers: [\"h:9092\"] }\nmigrations: { m: { legacy: other, order_by: \"x/{x}\" } }\n"
+
+func TestTLSIsChecked(t *testing.T) {
+	text := problems(t, small+`proxy:
+  listen: ":443"
+  limits: { streams: 20000 }
+  tls:
+    listen: ":443"
+    min_version: "1.1"
+    certificates: [{ cert: a.pem }]
+`).Error()
+	for _, want := range []string{
+		`banyan.yaml:7:5: proxy.tls.listen: ":443": proxy.listen has this address`,
+		`banyan.yaml:8:5: proxy.tls.min_version: "1.1": want 1.2 or 1.3`,
+		`banyan.yaml:9:20: proxy.tls.certificates[0]: want both cert and key`,
+		`banyan.yaml:5:13: proxy.limits.streams: 20000: want 1 to 10000`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("errors\n%s\nlack\n%s", text, want)
+		}
+	}
+	if text := problems(t, small+"proxy: { tls: { listen: nowhere } }\n").Error(); !strings.Contains(text, "no certificates") || !strings.Contains(text, "want host:port") {
+		t.Errorf("%s", text)
+	}
+	f, err := Parse("/etc/banyan/banyan.yaml", []byte(small+"proxy: { tls: { certificates: [{ cert: a.pem, key: /k/a.key }], client_ca: ca.pem } }\n"), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := certs.Config{Pairs: []certs.Pair{{Cert: "/etc/banyan/a.pem", Key: "/k/a.key"}}, MinVersion: "1.2", ClientCA: "/etc/banyan/ca.pem"}
+	if d := cmp.Diff(want, f.Certs()); d != "" || f.Proxy.TLS.Listen != ":8443" || f.Proxy.Limits.Streams != 100 {
+		t.Errorf("%s %+v", d, f.Proxy)
+	}
+}
 
 func TestSecretsComeFromEnvironmentAndFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "dsn")

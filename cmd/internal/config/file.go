@@ -32,6 +32,7 @@ type File struct {
 // Proxy is the request path.
 type Proxy struct {
 	Listen         string   `yaml:"listen"`          // host:port; default ":8080"
+	TLS            *TLS     `yaml:"tls"`             // a second listener, for HTTPS; default: none
 	Admin          string   `yaml:"admin"`           // host:port of metrics, health and the admin API; default "127.0.0.1:9901"
 	Token          string   `yaml:"token"`           // of the admin API; default: a file made at the first start, readable by its owner only
 	Replica        string   `yaml:"replica"`         // this proxy's name, the same at each start; default: the host's name
@@ -42,6 +43,20 @@ type Proxy struct {
 	// HashKey makes session hashes useless to others; the same for all proxies. Default: a file made at the first start.
 	HashKey  string   `yaml:"hash_key"`
 	Sessions Sessions `yaml:"sessions"`
+}
+
+// TLS is the listener for HTTPS. Clients choose between HTTP/2 and HTTP/1.1. Files are read again when they change.
+type TLS struct {
+	Listen       string        `yaml:"listen"`       // host:port; default ":8443"
+	Certificates []Certificate `yaml:"certificates"` // one or more; a client gets the first that fits the name it asks for, else the first
+	MinVersion   string        `yaml:"min_version"`  // "1.2" or "1.3"; default "1.2"
+	ClientCA     string        `yaml:"client_ca"`    // PEM file of authorities: clients have to show a certificate of one; default: they need none
+}
+
+// Certificate is a pair of PEM files, relative to this file.
+type Certificate struct {
+	Cert string `yaml:"cert"` // the certificate, followed by those between it and the authority's
+	Key  string `yaml:"key"`  // its private key
 }
 
 // Sessions tells where legacy keeps the session, and how it names the player.
@@ -56,6 +71,7 @@ type Limits struct {
 	Body          Bytes         `yaml:"body"`           // default 64MiB
 	Inline        Bytes         `yaml:"inline"`         // of a body that is read before legacy is asked; default 1MiB
 	Connections   int           `yaml:"connections"`    // default 20000
+	Streams       int           `yaml:"streams"`        // requests at a time on one HTTP/2 connection; default 100
 	HeaderTimeout time.Duration `yaml:"header_timeout"` // default 5s
 	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // default 75s
 	Drain         time.Duration `yaml:"drain"`          // how long a stop waits for requests under way; default 30s

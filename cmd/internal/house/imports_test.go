@@ -87,6 +87,7 @@ var owners = []owner{
 	{"banyan/testdata", "", []string{"cmd/banyan-demo"}, "what runs servers for tests links into nothing that users run"},
 	{"banyan/legacyadapter", "", []string{"legacyadapter", "cmd"}, "all that knows a particular legacy is wired in by cmd"},
 	{"github.com/twmb/franz-go/pkg/kgo", "NewClient", []string{"proxy/kafka"}, "one place builds Kafka clients: TLS, SASL, hooks, limits"},
+	{"golang.org/x/net", "", []string{"proxy/h2"}, "HPACK is decoded in one place, and clients are served by no other HTTP than ours"},
 	{"github.com/redis/rueidis", "", []string{"shadow/readmodel", "cmd"}, "one package writes and reads Redis, so that a version never goes back"},
 	{"github.com/go-sql-driver/mysql", "", []string{"legacyadapter"}, "MySQL is a particular legacy"},
 	{"github.com/go-mysql-org/go-mysql", "", []string{"legacyadapter"}, "MySQL is a particular legacy"},

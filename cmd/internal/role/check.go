@@ -13,6 +13,7 @@ import (
 
 	"banyan/cmd/internal/config"
 	"banyan/proxy/balance"
+	"banyan/proxy/certs"
 	"banyan/proxy/kafka"
 	"banyan/proxy/upstream"
 	"banyan/shadow/ledger"
@@ -24,7 +25,7 @@ type Lack struct{ Subject, Message, Mend string }
 // Check asks php-fpm, instances of upstreams, legacy's database, Kafka and the ledger whether they are as the file needs them. It
 // changes nothing but the ledger's own schema, which is brought up to date.
 func Check(ctx context.Context, f *config.File) []Lack {
-	out := append(checkFastCGI(f), checkInstances(f)...)
+	out := slices.Concat(checkTLS(f), checkFastCGI(f), checkInstances(f))
 	if len(f.Migrations) == 0 {
 		return out
 	}
@@ -90,6 +91,20 @@ func checkFastCGI(f *config.File) []Lack {
 				out = append(out, Lack{"upstreams." + name + ".fastcgi", err.Error(), ""})
 			}
 		}
+	}
+	return out
+}
+
+func checkTLS(f *config.File) (out []Lack) {
+	if f.Proxy.TLS == nil {
+		return nil
+	}
+	refused, err := certs.Check(f.Certs(), time.Now())
+	if err != nil {
+		return []Lack{{"proxy.tls", err.Error(), ""}}
+	}
+	for _, r := range refused {
+		out = append(out, Lack{"proxy.tls", r, "renew it; a running proxy takes the new files over by itself"})
 	}
 	return out
 }

@@ -19,7 +19,7 @@ type Options struct {
 	Build    string         // version of this binary, part of the fingerprint
 	// Synced is told how long each flush of the journal took; nil: nobody asks. It must not block.
 	Synced func(time.Duration)
-	// Listen opens a listener by the name of its use ("proxy", "admin"), or takes over a predecessor's; nil: by open alone.
+	// Listen opens a listener by the name of its use ("proxy", "tls", "admin"), or takes over a predecessor's; nil: by open alone.
 	Listen func(name, addr string, open func(addr string) (net.Listener, error)) (net.Listener, error)
 }
 

@@ -3,6 +3,7 @@ package role
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"banyan/legacyadapter/fastcgi"
 	"banyan/legacyadapter/php"
 	"banyan/proxy"
+	"banyan/proxy/certs"
 	"banyan/proxy/control"
 	"banyan/proxy/event"
 	"banyan/proxy/expr"
@@ -43,6 +45,7 @@ type Proxy struct {
 	o   Options
 	Srv *proxy.Server
 	ln  net.Listener
+	tls net.Listener // nil without proxy.tls
 
 	Handler  *migrate.Handler
 	Journal  *journal.Journal
@@ -63,7 +66,7 @@ type Proxy struct {
 // StartProxy opens the port and serves; everything else comes up behind it.
 func StartProxy(ctx context.Context, f *config.File, o Options) (*Proxy, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	p := &Proxy{f: f, o: o, backends: map[string]*backend{}, cancel: cancel, served: make(chan error, 1)}
+	p := &Proxy{f: f, o: o, backends: map[string]*backend{}, cancel: cancel, served: make(chan error, 2)}
 	if err := p.start(ctx); err != nil {
 		p.closeAll()
 		return nil, err
@@ -85,7 +88,7 @@ func (p *Proxy) start(ctx context.Context) error {
 		return err
 	}
 	p.Handler = h
-	cfg := proxy.Config{MaxHead: int(p.f.Proxy.Limits.Head), MaxBody: int64(p.f.Proxy.Limits.Body), MaxConns: p.f.Proxy.Limits.Connections,
+	cfg := proxy.Config{MaxHead: int(p.f.Proxy.Limits.Head), MaxBody: int64(p.f.Proxy.Limits.Body), MaxConns: p.f.Proxy.Limits.Connections, MaxStreams: p.f.Proxy.Limits.Streams,
 		HeaderTimeout: p.f.Proxy.Limits.HeaderTimeout, IdleTimeout: p.f.Proxy.Limits.IdleTimeout}
 	for _, c := range p.f.Proxy.TrustedProxies {
 		prefix, err := netip.ParsePrefix(c)
@@ -97,13 +100,40 @@ func (p *Proxy) start(ctx context.Context) error {
 	if p.Srv, err = proxy.NewServer(cfg, h, p.o.Observer, p.o.Log); err != nil {
 		return err
 	}
-	if p.ln, err = p.o.listen("proxy", p.f.Proxy.Listen, proxy.Listen); err != nil {
+	if err := p.openTLS(ctx); err != nil {
 		return err
+	}
+	if p.ln, err = p.o.listen("proxy", p.f.Proxy.Listen, proxy.Listen); err != nil {
+		if p.tls != nil {
+			p.tls.Close()
+		}
+		return err
+	}
+	if p.tls != nil {
+		p.wg.Go(func() { p.served <- p.Srv.Serve(p.tls) })
 	}
 	p.wg.Go(func() { p.served <- p.Srv.Serve(p.ln) })
 	if len(p.f.Migrations) > 0 {
 		p.startRecording(ctx)
 	}
+	return nil
+}
+
+// openTLS opens the listener for HTTPS, if there is to be one.
+func (p *Proxy) openTLS(ctx context.Context) error {
+	if p.f.Proxy.TLS == nil {
+		return nil
+	}
+	store, err := certs.New(p.f.Certs(), p.o.Log)
+	if err != nil {
+		return fmt.Errorf("proxy.tls: %w", err)
+	}
+	l, err := p.o.listen("tls", p.f.Proxy.TLS.Listen, proxy.Listen)
+	if err != nil {
+		return err
+	}
+	p.tls = tls.NewListener(l, store.Config())
+	p.wg.Go(func() { store.Watch(ctx) })
 	return nil
 }
 
