@@ -211,12 +211,6 @@ func (t *Tracker) after(m event.Migration, generation int, k event.OrderingKey, 
 	return ^event.Position(0)
 }
 
-// Complete is the position up to which the read model holds everything of the key, as far as is known.
-func (t *Tracker) Complete(m event.Migration, k event.OrderingKey) event.Position {
-	p, _ := t.Progress(m, k)
-	return p.Complete(k)
-}
-
 // Reached waits until every partition of a generation is at or above the position; it fails only with the context.
 func (t *Tracker) Reached(ctx context.Context, m event.Migration, generation int, at event.Position) error {
 	for n := range t.partitions {
