@@ -35,6 +35,7 @@ type world struct {
 	flip   *control.Flipper
 	model  string // URL of the read model's database
 	env    map[string]string
+	lag    func() time.Duration // of the read models; nil: none
 }
 
 func newWorld(t *testing.T, size game.Size) *world {
