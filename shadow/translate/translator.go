@@ -198,7 +198,9 @@ func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
 			w.events += len(rs)
 		}
 	}
-	if err := w.out.ProduceSync(ctx, out...).FirstErr(); err != nil {
+	acks, cancel := outliving(ctx, ackWait)
+	defer cancel()
+	if err := w.out.ProduceSync(acks, out...).FirstErr(); err != nil {
 		return fmt.Errorf("publish %d records: %w", len(out), err)
 	}
 	w.next = recs[len(recs)-1].Offset + 1
@@ -207,6 +209,17 @@ func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
 		return w.commit(ctx)
 	}
 	return nil
+}
+
+// ackWait is how long what was handed to Kafka is waited for when the partition is given up: it has mostly arrived, and
+// without the acknowledgement the next owner would repeat it.
+const ackWait = 3 * time.Second
+
+// outliving gives a context that ends some time after another.
+func outliving(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return longer, func() { stop(); cancel() }
 }
 
 func (w *worker) commit(ctx context.Context) error {
