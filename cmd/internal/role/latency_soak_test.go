@@ -29,23 +29,23 @@ func TestSoakLatency(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.caughtUp("units")
-	idle := cpu(t)
+	idle := ownCPU(t)
 	time.Sleep(10 * time.Second) // what standing still costs
-	t.Logf("idle: %.1f %% of a core", float64(cpu(t)-idle)/float64(10*time.Second)*100)
+	t.Logf("idle: %.1f %% of a core", float64(ownCPU(t)-idle)/float64(10*time.Second)*100)
 	for _, load := range []play.Config{
 		{Players: 16, Matches: 4, Rate: 20, Requests: 500, Seed: 5},
 		{Players: 16, Matches: 4, Rate: 60, Requests: 1500, Seed: 6},
 	} {
-		began, used := time.Now(), cpu(t)
+		began, used := time.Now(), ownCPU(t)
 		w.play(load)
 		took := time.Since(began)
-		t.Logf("%.0f things a second for %s, %.0f %% of a core in this process", load.Rate, took.Round(time.Second), float64(cpu(t)-used)/float64(took)*100)
+		t.Logf("%.0f things a second for %s, %.0f %% of a core in this process", load.Rate, took.Round(time.Second), float64(ownCPU(t)-used)/float64(took)*100)
 		w.caughtUp("units")
 		w.trace("units", began)
 	}
 }
 
-func cpu(t *testing.T) time.Duration {
+func ownCPU(t *testing.T) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
