@@ -56,7 +56,8 @@ func TestReadsDoNotGoBack(t *testing.T) {
 		t.Fatal("another match was not shown")
 	}
 	b.model.holds, b.model.behind = true, time.Hour // its own write is there, what others did is not
-	since := s.seen()[0].Since
+	since := s.seen()[0].Since.Add(-pending.SeenFor / 2)
+	s.cookies[pending.SeenCookie] = pending.Seen{{Migration: "units", Key: "match/7", At: s.seen()[0].At, Since: since}}.String()
 	if by, _ := s.get(mapTarget); by != "legacy" {
 		t.Fatal("the candidate may show less than legacy did")
 	}

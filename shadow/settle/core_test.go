@@ -635,6 +635,7 @@ func TestMarksThatFreeSomethingComeAtOnce(t *testing.T) {
 	}
 	s.write("a.1.1", k1, 12, 16)
 	s.mark("a", 1, 22)
+	step(22, 1, "the write is no longer in flight")
 	s.reader(130, 22)
 	step(23, 1, "the key is free")
 	s.want("match/1 120-120 | 120 effect a.1.1 | a.1.1 applied [120]")
