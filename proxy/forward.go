@@ -23,7 +23,7 @@ type ForwardOptions struct {
 	Add []wire.Pair
 	// Drop is names (lower case) of fields to leave out.
 	Drop []string
-	// DropCookie is the name of a cookie to leave out of Cookie.
+	// DropCookie is the name of a cookie to leave out of Cookie; with * at its end, what the names begin with.
 	DropCookie string
 	// Repeatable allows a second send when a reused connection failed after bytes of the request were written and
 	// before a byte of the answer came. A request of which nothing was written is always sent on another connection.
@@ -293,7 +293,7 @@ func appendWithoutCookie(dst, name, value, line []byte, drop string) []byte {
 		for len(pair) > 0 && (pair[0] == ' ' || pair[0] == '\t') {
 			pair = pair[1:]
 		}
-		if len(pair) > len(drop) && string(pair[:len(drop)]) == drop && pair[len(drop)] == '=' {
+		if drops(pair, drop) {
 			found = true
 		} else if len(pair) > 0 {
 			if kept > 0 {
@@ -311,6 +311,17 @@ func appendWithoutCookie(dst, name, value, line []byte, drop string) []byte {
 		return dst[:start]
 	}
 	return append(dst, "\r\n"...)
+}
+
+func drops(pair []byte, drop string) bool {
+	prefix, many := drop, false
+	if n := len(drop) - 1; n >= 0 && drop[n] == '*' {
+		prefix, many = drop[:n], true
+	}
+	if len(pair) <= len(prefix) || string(pair[:len(prefix)]) != prefix {
+		return false
+	}
+	return many || pair[len(prefix)] == '='
 }
 
 // seenForwarded tells which of the fields a trusted peer has sent.

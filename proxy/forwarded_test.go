@@ -52,6 +52,14 @@ func TestForwardEdits(t *testing.T) {
 	}
 }
 
+func TestForwardDropsCookiesByTheirBeginning(t *testing.T) {
+	got, _ := one(t, proxy.Config{}, proxy.ForwardOptions{DropCookie: "banyan_*"},
+		"GET /a HTTP/1.1\r\nHost: t\r\nCookie: banyan=1; banyan_=2; banyan_a=3;a=banyan_b=4\r\nConnection: close\r\n\r\n", ok)
+	if want := "Cookie: banyan=1; a=banyan_b=4\r\n"; !strings.Contains(got, want) || strings.Contains(got, "banyan_a") || strings.Contains(got, "banyan_=") {
+		t.Errorf("%q\nwant\n%q", got, want)
+	}
+}
+
 func TestAnswerEdits(t *testing.T) {
 	_, got := one(t, proxy.Config{}, proxy.ForwardOptions{OnHead: func(x *proxy.Exchange, r *wire.Response) proxy.Verdict {
 		r.Drop("x-a")

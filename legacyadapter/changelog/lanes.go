@@ -2,9 +2,14 @@ package changelog
 
 import (
 	"sync"
+	"time"
 
 	"banyan/proxy/event"
 )
+
+// hotFor is how long after a change its lane is hot: the write that made it ends, and what is behind waits for a fence
+// sent after that end. Fences are then taken twice as often, and a mark follows each at once.
+const hotFor = 60 * time.Millisecond
 
 // maxFences bounds the fences that wait for the log to reach them; above it every second one is forgotten, which only
 // makes the bounds looser.
@@ -33,6 +38,7 @@ type lane struct {
 	marked   event.Position // of the last mark that was acknowledged: here a successor goes on
 	dirty    bool           // something was acknowledged since the last mark
 	fence    uint64
+	hot      time.Time // until then somebody may wait for the next fence
 }
 
 type outstanding struct {
@@ -43,10 +49,11 @@ type outstanding struct {
 func newLanes(n int32) *lanes { return &lanes{lane: make([]lane, n)} }
 
 // sent is called before the record is handed to the producer.
-func (l *lanes) sent(p int32, position event.Position) {
+func (l *lanes) sent(p int32, position event.Position, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := &l.lane[p]
+	a.hot = now.Add(hotFor)
 	a.sent = max(a.sent, position)
 	if n := len(a.out); n > 0 && a.out[n-1].position == position {
 		a.out[n-1].records++
@@ -89,7 +96,8 @@ func (l *lanes) safe() event.Position {
 	return low
 }
 
-func (l *lanes) addFence(f event.Fence) {
+// addFence says whether a lane is hot: then the next fence, and a mark with this one, should come soon.
+func (l *lanes) addFence(f event.Fence, now time.Time) (hot bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.fences) >= maxFences {
@@ -103,6 +111,10 @@ func (l *lanes) addFence(f event.Fence) {
 	}
 	l.fences = append(l.fences, numbered{l.next, f})
 	l.next++
+	for i := range l.lane {
+		hot = hot || now.Before(l.lane[i].hot)
+	}
+	return hot
 }
 
 // mark gives the position and fences that may be promised to the partition now. head is the last position that was
@@ -146,14 +158,40 @@ func (l *lanes) trim() {
 	l.fences = l.fences[i:]
 }
 
-// due lists the partitions whose acknowledged records no mark covers yet.
-func (l *lanes) due(ps []int32) []int32 {
+// due lists the partitions for which a mark is wanted now: their acknowledged records are not covered by one yet, or they
+// are hot and a mark would bring a fence.
+func (l *lanes) due(ps []int32, head event.Position, now time.Time) []int32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.lane {
-		if l.lane[i].dirty {
+		if a := &l.lane[i]; a.dirty || now.Before(a.hot) && l.bringsLocked(a, head) {
 			ps = append(ps, int32(i))
 		}
 	}
 	return ps
+}
+
+// bringsLocked says whether a mark would bring the lane a fence.
+func (l *lanes) bringsLocked(a *lane, head event.Position) bool {
+	if len(a.out) > 0 {
+		head = a.complete
+	}
+	for _, f := range l.fences {
+		if f.n >= a.fence {
+			return f.Position <= head
+		}
+	}
+	return false
+}
+
+// waited says whether a fence can go now that somebody waits for.
+func (l *lanes) waited(head event.Position, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.lane {
+		if a := &l.lane[i]; now.Before(a.hot) && l.bringsLocked(a, head) {
+			return true
+		}
+	}
+	return false
 }

@@ -26,7 +26,8 @@ type session struct {
 	cl    *kgo.Client
 	topic string
 	lanes *lanes
-	wake  chan struct{}
+	wake  chan struct{}   // the marker: a mark is due
+	warm  chan struct{}   // the fences: a lane became hot
 	ctx   context.Context // of Produce; ends with the session
 	fail  context.CancelCauseFunc
 
@@ -109,7 +110,7 @@ func (p *Publisher) open(ctx context.Context, fail context.CancelCauseFunc) (*se
 	if err != nil {
 		return nil, err
 	}
-	s := &session{p: p, cl: cl, topic: p.cfg.Kafka.Topics().Changes(), lanes: newLanes(int32(len(tails))), wake: make(chan struct{}, 1),
+	s := &session{p: p, cl: cl, topic: p.cfg.Kafka.Topics().Changes(), lanes: newLanes(int32(len(tails))), wake: make(chan struct{}, 1), warm: make(chan struct{}, 1),
 		ctx: ctx, fail: fail, head: from, split: newSplitter(p.tables, partBytes), tails: tails, trackers: map[*tracker]struct{}{}}
 	for i := range tails {
 		if !tails[i].marked { // the session before died between its first marks
@@ -177,6 +178,9 @@ func (s *session) emit(t *Txn) error {
 	s.p.dropped.Add(uint64(dropped))
 	s.head = t.Position
 	s.p.at(t.Position, t.Received)
+	if s.lanes.waited(s.head, time.Now()) {
+		nudge(s.wake) // a fence was ahead of the log
+	}
 	s.act()
 	return nil
 }
@@ -218,7 +222,8 @@ func (s *session) send(n int32, position event.Position, p *part, value []byte) 
 
 // produce needs order. done, if not nil, is called when the record has arrived.
 func (s *session) produce(n int32, position event.Position, key event.OrderingKey, value []byte, done func()) {
-	s.lanes.sent(n, position)
+	s.lanes.sent(n, position, time.Now())
+	nudge(s.warm)
 	s.p.records.Add(1)
 	s.cl.Produce(s.ctx, kafka.Record(s.topic, n, event.KindChange, string(key), value), func(_ *kgo.Record, err error) {
 		if err != nil {
@@ -226,7 +231,7 @@ func (s *session) produce(n int32, position event.Position, key event.OrderingKe
 			return
 		}
 		if s.lanes.acked(n) {
-			s.nudge()
+			nudge(s.wake)
 		}
 		if done != nil {
 			done()
@@ -234,33 +239,47 @@ func (s *session) produce(n int32, position event.Position, key event.OrderingKe
 	})
 }
 
-func (s *session) nudge() {
+func nudge(c chan<- struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// fences looks at the server's head. Its connection holds the lock, so an error ends the session.
+// fences looks at the server's head every FenceEvery, twice as often while changes come. Its connection holds the
+// lock, so an error ends the session.
 func (s *session) fences(ctx context.Context) {
-	tick := time.NewTicker(s.p.cfg.FenceEvery)
-	defer tick.Stop()
+	every := s.p.cfg.FenceEvery
+	timer := time.NewTimer(every)
+	defer timer.Stop()
 	for {
 		f, err := s.p.src.Fence(ctx)
 		if err != nil {
 			s.fail(fmt.Errorf("fence: %w", err))
 			return
 		}
-		s.lanes.addFence(f)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		taken := time.Now()
+		pause := every
+		if s.lanes.addFence(f, taken) {
+			pause = every / 2
+			nudge(s.wake)
+		}
+		for timer.Reset(pause); ; timer.Reset(max(0, pause-time.Since(taken))) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.warm:
+				pause = every / 2
+				continue
+			case <-timer.C:
+			}
+			break
 		}
 	}
 }
 
-// marker marks a partition as soon as its changes are acknowledged, and all of them every MarkEvery.
+// marker marks a partition as soon as its changes are acknowledged and, while it is hot, with every fence; all of them
+// every MarkEvery.
 func (s *session) marker(ctx context.Context) {
 	tick := time.NewTicker(s.p.cfg.MarkEvery)
 	defer tick.Stop()
@@ -272,8 +291,8 @@ func (s *session) marker(ctx context.Context) {
 		case <-tick.C:
 			s.markAll()
 		case <-s.wake:
-			due = s.lanes.due(due[:0])
 			s.order.Lock()
+			due = s.lanes.due(due[:0], s.head, time.Now())
 			for _, n := range due {
 				s.mark(n)
 			}

@@ -69,8 +69,9 @@ type Tally struct {
 	Equal       uint64            `json:"equal"` // byte-equal bodies and equal status: counted at once, not published
 	Sent        uint64            `json:"sent"`  // published as pairs
 	Dropped     map[string]uint64 `json:"dropped,omitempty"`
-	Waited      uint64            `json:"waited"`    // reads at live that waited for their own write
-	ByLegacy    uint64            `json:"by_legacy"` // reads at live in the share that legacy had to answer
+	Waited      uint64            `json:"waited"`              // reads at live that waited for their own write
+	ByLegacy    uint64            `json:"by_legacy"`           // reads at live in the share that legacy had to answer
+	FellBack    map[string]uint64 `json:"fell_back,omitempty"` // them, by reason
 	Fingerprint string            `json:"fingerprint"`
 	Latency     []Latency         `json:"latency,omitempty"`
 	At          time.Time         `json:"at"`

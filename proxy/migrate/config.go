@@ -36,9 +36,11 @@ type Config struct {
 	States func(event.Migration) stage.State
 	Leased func() bool
 	Model  Model
-	Copies Copies
-	Tracer trace.Tracer // nil: no spans
-	Log    *slog.Logger
+	// ClockError is how far the clock of the change-log reader, which takes the fences, may be from ours.
+	ClockError time.Duration
+	Copies     Copies
+	Tracer     trace.Tracer // nil: no spans
+	Log        *slog.Logger
 }
 
 // Sessions tells where legacy keeps the session and names the player.
@@ -52,6 +54,8 @@ type Sessions struct {
 type Model interface {
 	Wait(ctx context.Context, m event.Migration, k event.OrderingKey, writes []event.WriteID, d time.Duration) bool
 	Serves(m event.Migration, k event.OrderingKey) bool
+	// Passed says whether the read model holds everything of the key that legacy had committed at an instant.
+	Passed(ctx context.Context, m event.Migration, k event.OrderingKey, at time.Time, d time.Duration) bool
 }
 
 // Copies takes reads that are to be compared; package pairs does. Its methods must not block.

@@ -3,7 +3,7 @@
 // It promises: what no route names goes to legacy byte for byte; a write of a migration that records writes is in the
 // journal before legacy sees it, and its outcome is before the answer's last byte is released; a read is answered by
 // the candidate only at stage live, in the share, under a lease, when the read model holds the session's own writes and
-// the key is neither held nor parked, and by legacy otherwise; trouble of the candidate, of Kafka or of the journal is
+// what legacy has shown to it before, and the key is not parked, and by legacy otherwise; trouble of the candidate, of Kafka or of the journal is
 // never the client's while legacy answers (but for fail_closed, which asks for that). It leaves bytes to package proxy,
 // durability to journal, order to settle, and comparing to the consumers of pairs. It fails towards legacy, counted.
 //
@@ -14,6 +14,11 @@
 //     it. Anything else without a whole answer is unknown. (TestOutcomes)
 //   - A gap is opened durably before the first unrecorded write, and closed by the next write that is recorded.
 //     (TestFullJournalFailsOpen)
+//   - What legacy shows is noted when the head of its answer is there, in a cookie beside that of the own writes: it reads
+//     before it answers, mostly, and answers that cross each other overwrite cookies. (TestReadsDoNotGoBack)
+//   - A read that fell back because of what was seen shows something newer, and moves the mark on. Such reads form a row
+//     that ends after pending.SeenFor, or the read model's lag would keep a polling session at legacy for as long as it
+//     lasts. (TestASessionDoesNotStickToLegacy)
 //   - The own-writes cookie never reaches legacy or the candidate, and legacy's own Set-Cookie fields stay as they are.
 //     (TestOwnWritesCookie)
 package migrate

@@ -97,7 +97,7 @@ func (h *Handler) Serve(x *proxy.Exchange) {
 	switch {
 	case verdict != route.Matched:
 		h.Counters.Unrouted.Add(1)
-		h.pass(x, c, c.Legacy)
+		h.page(x, c, d)
 	case d.Routes[0].Kind == route.Plain:
 		h.Counters.Plain.Add(1)
 		x.Route = d.Routes[0].Name
@@ -135,7 +135,7 @@ func (h *Handler) migrated(x *proxy.Exchange, c *Config, d *route.Decision) {
 func (h *Handler) pass(x *proxy.Exchange, c *Config, u upstream.Upstream) {
 	var o proxy.ForwardOptions
 	if c.Model != nil {
-		o.DropCookie = pending.Cookie
+		o.DropCookie = pending.OurCookies + "*"
 	}
 	o.OnHead = h.learn(c)
 	if _, err := x.Forward(u, o); err != nil {

@@ -47,10 +47,18 @@ type bench struct {
 	leased bool
 }
 
-type fakeModel struct{ holds, serves bool }
+type fakeModel struct {
+	holds, serves bool
+	behind        time.Duration // how much younger than now is what it lacks
+	asked         []time.Time   // by Passed
+}
 
 func (m *fakeModel) Wait(context.Context, event.Migration, event.OrderingKey, []event.WriteID, time.Duration) bool {
 	return m.holds
+}
+func (m *fakeModel) Passed(_ context.Context, _ event.Migration, _ event.OrderingKey, at time.Time, _ time.Duration) bool {
+	m.asked = append(m.asked, at)
+	return at.Before(time.Now().Add(-m.behind))
 }
 func (m *fakeModel) Serves(event.Migration, event.OrderingKey) bool { return m.serves }
 
@@ -95,7 +103,7 @@ func pool(t *testing.T, name, url string) upstream.Upstream {
 
 func newBench(t *testing.T, s stage.State, mutate ...func(*Config)) *bench {
 	t.Helper()
-	b := &bench{t: t, state: s, leased: true, model: fakeModel{true, true}}
+	b := &bench{t: t, state: s, leased: true, model: fakeModel{holds: true, serves: true}}
 	b.legacy = func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "legacy %s", r.URL) }
 	b.candidate = func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Banyan-Position", "1/2-1/3")

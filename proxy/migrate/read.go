@@ -27,6 +27,7 @@ type read struct {
 	state  stage.State
 	d      *route.Decision
 	span   trace.Span
+	why    string // legacy answers
 }
 
 func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
@@ -51,14 +52,14 @@ func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
 		return
 	}
 	r.key, r.target = event.OrderingKey(key), target
-	why := h.candidateMayAnswer(c, r)
+	r.why = h.candidateMayAnswer(c, r)
 	by := "candidate"
-	if why != "" {
+	if r.why != "" {
 		by = "legacy"
 	}
 	r.span = h.span(x, c, d, m.Name, s, by)
 	defer r.span.End()
-	if why == "" && h.byCandidate(x, c, r) {
+	if r.why == "" && h.byCandidate(x, c, r) {
 		return
 	}
 	h.byLegacy(x, c, r)
@@ -80,21 +81,16 @@ func (h *Handler) player(c *Config, d *route.Decision) (string, bool) {
 // candidateMayAnswer is "" or why legacy answers. Only reasons inside the share count as fallen back.
 func (h *Handler) candidateMayAnswer(c *Config, r *read) string {
 	if r.state.Stage != stage.Live || !r.state.Share.Chosen(r.key) {
-		return "share"
+		return notInShare
 	}
 	why := ""
-	switch cookie, _ := r.d.Cookie(pending.Cookie); {
+	switch {
 	case !c.Leased():
 		why = "lease"
 	case !c.Model.Serves(r.m.Name, r.key):
 		why = "model"
 	default:
-		writes, all := pending.ParseTokens(cookie).For(r.m.Name, r.key)
-		if !all {
-			why = "own_writes_unknown"
-		} else if len(writes) > 0 && !c.Model.Wait(context.Background(), r.m.Name, r.key, writes, r.route.Wait) {
-			why = "own_writes"
-		}
+		why = h.behind(c, r)
 	}
 	if why == "" && r.m.Allow != nil && !r.m.Allow() { // asked last: a yes is a turn to try, not to be wasted
 		why = "breaker"
@@ -103,6 +99,31 @@ func (h *Handler) candidateMayAnswer(c *Config, r *read) string {
 		h.fellBack(c, r, why)
 	}
 	return why
+}
+
+const (
+	notInShare = "share"
+	// fellBackSeen: legacy has shown the session more than the read model holds.
+	fellBackSeen = "seen"
+)
+
+// behind says whether the read model lacks something that the session wrote, or was shown by legacy. It waits for it for
+// no longer than the route allows.
+func (h *Handler) behind(c *Config, r *read) string {
+	until := time.Now().Add(r.route.Wait)
+	cookie, _ := r.d.Cookie(pending.Cookie)
+	writes, all := pending.ParseTokens(cookie).For(r.m.Name, r.key)
+	switch {
+	case !all:
+		return "own_writes_unknown"
+	case len(writes) > 0 && !c.Model.Wait(context.Background(), r.m.Name, r.key, writes, r.route.Wait):
+		return "own_writes"
+	}
+	seen, ok := sights(r.d).For(r.m.Name, r.key)
+	if ok && seen.Binds(time.Now()) && !c.Model.Passed(context.Background(), r.m.Name, r.key, seen.At.Add(c.ClockError), time.Until(until)) {
+		return fellBackSeen
+	}
+	return ""
 }
 
 func (h *Handler) fellBack(c *Config, r *read, why string) {
@@ -136,6 +157,7 @@ func (h *Handler) byCandidate(x *proxy.Exchange, c *Config, r *read) bool {
 			why = "candidate_" + res.Class.String()
 		}
 		h.fellBack(c, r, why)
+		r.why = why
 		return false
 	}
 	c.Copies.Served(r.m.Name, r.name, capture.Candidate, time.Since(x.Started()))
@@ -150,10 +172,13 @@ func (h *Handler) byCandidate(x *proxy.Exchange, c *Config, r *read) bool {
 
 func (h *Handler) byLegacy(x *proxy.Exchange, c *Config, r *read) {
 	room := !x.Request.IsHead() && c.Copies.Room(r.m.Name, r.name, maxPairBody)
-	o := proxy.ForwardOptions{DropCookie: pending.Cookie, OnHead: func(_ *proxy.Exchange, a *wire.Response) proxy.Verdict {
+	o := proxy.ForwardOptions{DropCookie: pending.OurCookies + "*", OnHead: func(_ *proxy.Exchange, a *wire.Response) proxy.Verdict {
 		learnFrom(c, a)
 		if r.state.Stage == stage.Live {
 			a.Add("Banyan-Served-By", []byte(capture.Legacy))
+			if r.why != notInShare {
+				r.shown(a)
+			}
 		}
 		return proxy.Pass
 	}}
@@ -193,7 +218,7 @@ func answer(x *proxy.Exchange, target string, r *proxy.Result) capture.Answer {
 func cookies(x *proxy.Exchange) string {
 	var kept []string
 	for c := range strings.SplitSeq(string(x.Request.Field("cookie")), ";") {
-		if c = strings.TrimSpace(c); c != "" && !strings.HasPrefix(c, pending.Cookie+"=") {
+		if c = strings.TrimSpace(c); c != "" && !strings.HasPrefix(c, pending.OurCookies) {
 			kept = append(kept, c)
 		}
 	}

@@ -150,7 +150,7 @@ func (h *Handler) forwardWrite(x *proxy.Exchange, c *Config, d *route.Decision, 
 		}
 	}
 	ended := false
-	o := proxy.ForwardOptions{Add: []wire.Pair{{Name: "Banyan-Write", Value: idText}}, Capture: capture, IgnoreClientGone: true, DropCookie: pending.Cookie,
+	o := proxy.ForwardOptions{Add: []wire.Pair{{Name: "Banyan-Write", Value: idText}}, Capture: capture, IgnoreClientGone: true, DropCookie: pending.OurCookies + "*",
 		OnHead: func(x *proxy.Exchange, r *wire.Response) proxy.Verdict {
 			learnFrom(c, r)
 			if w.token {

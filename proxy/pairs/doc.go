@@ -10,6 +10,8 @@
 //
 //   - The candidate is asked once its read model has passed a fence sent after legacy's answer ended, or after a bounded
 //     wait: asked at once it would mostly lag, and the pair be undecided. (TestTheCandidateIsAskedOnceItHasCaughtUp)
+//   - Reads wait beside the workers: else a read model that is seconds behind would let each worker do one pair in that
+//     time, and the queue drop the rest. (TestReadsThatWaitKeepNoWorker)
 //   - A tally is cumulative for its epoch and numbered: a lost record changes nothing, and a reader that restarts does
 //     not count twice. (TestTalliesAddUp)
 package pairs

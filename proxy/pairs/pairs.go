@@ -23,7 +23,7 @@ type Config struct {
 	Fingerprint string // of config and rules
 	// Generation is the one that readers have now; the fingerprint of later ones than the first names it. nil: the first.
 	Generation func(event.Migration) int
-	Queue      int   // reads that wait, default 1000
+	Queue      int   // reads that wait for the candidate to catch up, and as many behind them; default 1000
 	Bytes      int64 // of their bodies, default 64 MiB
 	Workers    int   // default 8
 	// CatchUp is how long the candidate's read model may take to pass legacy's answer before it is asked all the same.
@@ -53,13 +53,15 @@ type Sides struct {
 type Pairs struct {
 	cfg    Config
 	client *http.Client
-	queue  chan migrate.Read
+	queue  chan migrate.Read // to wait for the candidate
+	ready  chan migrate.Read // to be asked
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	now    func() time.Time
 
 	mu      sync.Mutex // guards what follows
-	waiting int64      // bytes of bodies in queue
+	reads   int        // that wait
+	waiting int64      // bytes of their bodies
 	tallies map[tallyKey]*tally
 }
 
@@ -95,7 +97,7 @@ func New(c Config) *Pairs {
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.DisableCompression, t.Proxy = c.Workers, c.Workers, true, nil
-	return &Pairs{cfg: c, queue: make(chan migrate.Read, c.Queue), tallies: map[tallyKey]*tally{}, now: time.Now,
+	return &Pairs{cfg: c, queue: make(chan migrate.Read, c.Queue), ready: make(chan migrate.Read), tallies: map[tallyKey]*tally{}, now: time.Now,
 		client: &http.Client{Transport: t, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
@@ -105,6 +107,7 @@ func (p *Pairs) Start(ctx context.Context) {
 	for range p.cfg.Workers {
 		p.wg.Go(func() { p.work(ctx) })
 	}
+	p.wg.Go(func() { p.catchUp(ctx) })
 	p.wg.Go(func() { p.tell(ctx) })
 }
 
@@ -152,6 +155,7 @@ func (p *Pairs) Offer(r migrate.Read) {
 		select {
 		case p.queue <- r:
 			p.waiting += size
+			p.reads++
 		default:
 			t.Dropped[QueueFull]++
 		}
@@ -163,7 +167,36 @@ func (p *Pairs) Offer(r migrate.Read) {
 func (p *Pairs) Waiting() (reads int, bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.queue), p.waiting
+	return p.reads, p.waiting
+}
+
+// catchUp lets reads wait for the candidate, each by itself: while a read model lags, workers must not stand idle.
+func (p *Pairs) catchUp(ctx context.Context) {
+	room := make(chan struct{}, cap(p.queue))
+	for {
+		var r migrate.Read
+		select {
+		case <-ctx.Done():
+			return
+		case room <- struct{}{}:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case r = <-p.queue:
+		}
+		p.wg.Go(func() { // ends with ctx, or when the read is a worker's
+			defer func() { <-room }()
+			if r.Served == capture.Legacy {
+				p.cfg.Model.Passed(ctx, r.Migration, r.Key, r.Legacy.End.Add(p.cfg.ClockError), p.cfg.CatchUp)
+			}
+			select {
+			case p.ready <- r:
+			case <-ctx.Done():
+				p.drop(r.Migration, r.Route, ShuttingDown)
+			}
+		})
+	}
 }
 
 func (p *Pairs) work(ctx context.Context) {
@@ -171,9 +204,10 @@ func (p *Pairs) work(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case r := <-p.queue:
+		case r := <-p.ready:
 			p.mu.Lock()
 			p.waiting -= int64(len(r.Legacy.Body) + len(r.Candidate.Body))
+			p.reads--
 			p.mu.Unlock()
 			p.complete(ctx, &r)
 		}
@@ -183,7 +217,6 @@ func (p *Pairs) work(ctx context.Context) {
 // complete asks the other side and counts or publishes the pair.
 func (p *Pairs) complete(ctx context.Context, r *migrate.Read) {
 	if r.Served == capture.Legacy {
-		p.cfg.Model.Passed(ctx, r.Migration, r.Key, r.Legacy.End.Add(p.cfg.ClockError), p.cfg.CatchUp)
 		r.Candidate = p.ask(ctx, r.Migration, capture.Candidate, r.Candidate.Target)
 	} else {
 		r.Legacy = p.askLegacy(ctx, r)

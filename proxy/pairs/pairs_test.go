@@ -21,12 +21,20 @@ import (
 type model struct {
 	mu     sync.Mutex
 	passed []time.Time
+	behind map[event.OrderingKey]chan struct{} // closed when the key is there; others are
 }
 
-func (m *model) Passed(_ context.Context, _ event.Migration, _ event.OrderingKey, at time.Time, _ time.Duration) bool {
+func (m *model) Passed(ctx context.Context, _ event.Migration, k event.OrderingKey, at time.Time, _ time.Duration) bool {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.passed = append(m.passed, at)
+	behind := m.behind[k]
+	m.mu.Unlock()
+	if behind != nil {
+		select {
+		case <-behind:
+		case <-ctx.Done():
+		}
+	}
 	return true
 }
 
@@ -92,6 +100,31 @@ func TestTheCandidateIsAskedOnceItHasCaughtUp(t *testing.T) {
 	pair := s.pairs[0]
 	if <-asked != "/matches/7/map" || string(pair.Candidate.Body) != "candidate" || pair.Candidate.Before != event.MakePosition(1, 2) || pair.Candidate.After != event.MakePosition(1, 5) {
 		t.Fatalf("%+v", pair)
+	}
+}
+
+func TestReadsThatWaitKeepNoWorker(t *testing.T) {
+	p, s, m := start(t, Config{Workers: 1}, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "candidate") })
+	late := make(chan struct{})
+	m.behind = map[event.OrderingKey]chan struct{}{"match/8": late}
+	p.Start(t.Context())
+	slow := read("late")
+	slow.Key = "match/8"
+	for range 3 {
+		p.Offer(slow)
+	}
+	p.Offer(read("legacy"))
+	<-s.got
+	if s.pairs[0].Key != "match/7" {
+		t.Fatalf("%+v", s.pairs)
+	}
+	close(late)
+	for range 3 {
+		<-s.got
+	}
+	p.Stop()
+	if ty := p.Tallies()[0]; ty.Sent != 4 {
+		t.Fatalf("%+v", ty)
 	}
 }
 

@@ -37,7 +37,7 @@ func (p *Pairs) tallyLocked(m event.Migration, route string) *tally {
 	t, ok := p.tallies[k]
 	if !ok {
 		t = &tally{Tally: capture.Tally{V: capture.Version, Replica: p.cfg.Replica, Epoch: p.cfg.Epoch, Migration: m, Route: route,
-			Dropped: map[string]uint64{}, Fingerprint: p.cfg.Fingerprint}, served: map[capture.Side][]uint64{}, generation: 1}
+			Dropped: map[string]uint64{}, FellBack: map[string]uint64{}, Fingerprint: p.cfg.Fingerprint}, served: map[capture.Side][]uint64{}, generation: 1}
 		p.tallies[k] = t
 	}
 	t.changed = true
@@ -62,6 +62,7 @@ func (p *Pairs) FellBack(m event.Migration, route, why string) {
 	defer p.mu.Unlock()
 	t := p.tallyLocked(m, route)
 	t.ByLegacy++
+	t.Tally.FellBack[why]++
 	if why == "own_writes" || why == "own_writes_unknown" {
 		t.Waited++
 	}
@@ -86,7 +87,7 @@ func (p *Pairs) copyLocked(changed bool) []capture.Tally {
 			t.At = p.now()
 		}
 		c := t.Tally
-		c.Dropped, c.Fingerprint = maps.Clone(t.Dropped), p.fingerprint(t.generation)
+		c.Dropped, c.FellBack, c.Fingerprint = maps.Clone(t.Dropped), maps.Clone(t.Tally.FellBack), p.fingerprint(t.generation)
 		for _, side := range []capture.Side{capture.Legacy, capture.Candidate} {
 			if b := t.served[side]; b != nil {
 				c.Latency = append(c.Latency, capture.Latency{Served: side, Bounds: bounds, Buckets: slices.Clone(b)})

@@ -14,6 +14,8 @@
 //   - A read model holds a write only if every generation that some reader may be using holds it: the current one, and
 //     from a swap on until it is retired the one before. One that is being built says nothing, however far it is.
 //     (TestABuildingGenerationSaysNothing, TestBothGenerationsHoldFromTheSwapOn)
+//   - Only news with fresh fences list them, and a held key is behind its partition: [Tracker.Passed] remembers the one and
+//     asks for the other. (TestPassedNeedsAFenceSentLater)
 package pending
 
 import (
@@ -21,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -50,7 +53,33 @@ type part struct {
 
 type state struct {
 	p       event.Progress
+	fences  []event.Fence // the newest that were told, in order of Sent
 	changed chan struct{} // closed and renewed with each news
+}
+
+// maxFences bounds the fences that are kept of a partition: those of some ten seconds. For what was before the oldest
+// it stands in, and asks for more than is needed.
+const maxFences = 512
+
+// learn keeps the fences of news, also of news that comes too late: they tell of legacy, not of the read model.
+func (s *state) learn(fs []event.Fence) {
+	for _, f := range fs {
+		if n := len(s.fences); n == 0 || f.Sent.After(s.fences[n-1].Sent) {
+			s.fences = append(s.fences, f)
+		}
+	}
+	if n := len(s.fences) - maxFences; n > 0 {
+		s.fences = append(s.fences[:0:0], s.fences[n:]...)
+	}
+}
+
+// after is the position of the first fence that was sent after the instant: what legacy showed until then is not above.
+func (s *state) after(t time.Time) (event.Position, bool) {
+	i := sort.Search(len(s.fences), func(i int) bool { return s.fences[i].Sent.After(t) })
+	if i == len(s.fences) {
+		return 0, false
+	}
+	return s.fences[i].Position, true
 }
 
 // New makes a tracker that knows nothing yet.
@@ -108,6 +137,7 @@ func (t *Tracker) Put(p *event.Progress) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.getLocked(part{p.Migration, p.Partition, p.Generation})
+	s.learn(p.Fences)
 	if p.At.Before(s.p.At) {
 		return
 	}
@@ -163,13 +193,22 @@ func (t *Tracker) Wait(ctx context.Context, m event.Migration, k event.OrderingK
 	})
 }
 
-// Passed says whether the read model holds everything that legacy had committed at the instant, waiting for at most
-// d: its progress includes a fence that was sent after it.
+// Passed says whether the read model holds everything of the key that legacy had committed at the instant, waiting for at
+// most d: it is complete up to the first fence that was sent after it.
 func (t *Tracker) Passed(ctx context.Context, m event.Migration, k event.OrderingKey, at time.Time, d time.Duration) bool {
 	return t.until(ctx, m, k, d, func(p *event.Progress) bool {
-		n := len(p.Fences)
-		return n > 0 && p.Fences[n-1].Sent.After(at)
+		return p.Complete(k) >= t.after(m, p.Generation, k, at)
 	})
+}
+
+// after is the position up to which legacy may have shown things at an instant, the highest if that is not known yet.
+func (t *Tracker) after(m event.Migration, generation int, k event.OrderingKey, at time.Time) event.Position {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f, ok := t.getLocked(part{m, event.Partition(k, t.partitions), generation}).after(at); ok {
+		return f
+	}
+	return ^event.Position(0)
 }
 
 // Reached waits until every partition of a generation is at or above the position; it fails only with the context.

@@ -148,11 +148,40 @@ func TestASwapWhileSomebodyWaits(t *testing.T) {
 
 func TestPassedNeedsAFenceSentLater(t *testing.T) {
 	tr := tracker()
+	passed := func(sec int64) bool { return tr.Passed(t.Context(), "units", key, time.Unix(sec, 0), 0) }
 	n := news(1, 1)
-	n.Fences = []event.Fence{{Sent: time.Unix(5, 0)}}
+	n.Position, n.Fences = 20, []event.Fence{{Sent: time.Unix(5, 0), Position: 10}, {Sent: time.Unix(7, 0), Position: 20}}
 	tr.Put(n)
-	if tr.Passed(t.Context(), "units", key, time.Unix(5, 0), 0) || !tr.Passed(t.Context(), "units", key, time.Unix(4, 0), 0) {
+	if passed(7) || !passed(6) || !passed(4) {
 		t.Fatal("a fence sent at the instant proves nothing about it, one sent later does")
+	}
+	n = news(2, 2) // news without fences: what was passed stays so, unless the key was not complete
+	n.Position = 30
+	tr.Put(n)
+	if passed(7) || !passed(6) {
+		t.Fatal("the fence was forgotten")
+	}
+	n = news(2, 3)
+	n.Position, n.Held = 40, []event.Held{{Migration: "units", Key: key, From: 15}}
+	tr.Put(n)
+	if passed(6) || !passed(4) {
+		t.Fatal("the key is complete below 15 only")
+	}
+}
+
+func TestFencesAreBounded(t *testing.T) {
+	tr := tracker()
+	for i := range int64(3 * maxFences) {
+		n := news(1, i)
+		n.Position, n.Fences = event.Position(i), []event.Fence{{Sent: time.Unix(i, 0), Position: event.Position(i)}}
+		tr.Put(n)
+	}
+	s := tr.parts[part{"units", event.Partition(key, 4), 1}]
+	if len(s.fences) != maxFences || s.fences[0].Position != 2*maxFences {
+		t.Fatal(len(s.fences), s.fences[0])
+	}
+	if p, ok := s.after(time.Unix(1, 0)); !ok || p != 2*maxFences {
+		t.Fatal(p, "the oldest that is known stands in for older ones")
 	}
 }
 

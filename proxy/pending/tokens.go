@@ -7,8 +7,11 @@ import (
 	"banyan/proxy/event"
 )
 
-// Cookie is the name of the cookie that carries [Tokens]. It never reaches legacy or the candidate.
+// Cookie is the name of the cookie that carries [Tokens].
 const Cookie = "banyan_writes"
+
+// OurCookies is what the names of our cookies begin with. They never reach legacy or the candidate.
+const OurCookies = "banyan_"
 
 // MaxTokens bounds the cookie: a session that writes to more keys at a time reads from legacy until they are settled.
 const MaxTokens = 8

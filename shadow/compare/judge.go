@@ -92,6 +92,7 @@ type verdict struct {
 	outcome
 	reason    string // of undecided
 	low, high event.Position
+	reads     event.Position // legacy's read surely saw everything up to here
 	version   event.Position // of the state that both showed
 	report    diff.Report    // of what was judged
 	differs   []diff.Difference
@@ -120,22 +121,22 @@ func (j *judgement) judge(x *Index, r *route, p *capture.Pair) verdict {
 	}
 	v, ok := j.window(x, p)
 	if !ok {
-		return v.verdict
+		return v
 	}
 	v.moved = r.confine(x.Touched(p.Key, v.low, v.high, r.tables))
 	v.version = x.Version(p.Key, v.high, r.tables)
 	why := "changed in between"
 	if v.moved.Any() && v.low < v.reads {
 		if lag := x.Touched(p.Key, v.low, v.reads, r.tables); lag.Any() {
-			why = "candidate lags"
+			why = candidateLags
 			if j.mayAsk {
 				v.outcome = ask
-				return v.verdict
+				return v
 			}
 		}
 	}
-	j.compare(&v.verdict, r, p, why)
-	return v.verdict
+	j.compare(&v, r, p, why)
+	return v
 }
 
 // unfit says why a pair cannot be judged whatever the log says.
@@ -160,14 +161,11 @@ func (j *judgement) unfit(p *capture.Pair) string {
 	return ""
 }
 
-// windowed is a verdict with the position that legacy's read surely saw.
-type windowed struct {
-	verdict
-	reads event.Position
-}
+// candidateLags is why a pair is undecided whose candidate has not shown what legacy saw.
+const candidateLags = "candidate lags"
 
 // window finds the positions between which nothing may have changed. ok is false with the reason to wait or to give up.
-func (j *judgement) window(x *Index, p *capture.Pair) (w windowed, ok bool) {
+func (j *judgement) window(x *Index, p *capture.Pair) (w verdict, ok bool) {
 	he, ok := x.After(p.Legacy.End.Add(j.clockError))
 	if !ok {
 		return w, false // outcome wait

@@ -69,7 +69,8 @@ type ModelSnapshot interface {
 	Close() error
 }
 
-// Holder keeps a partition's projector at exactly a position until release is called.
+// Holder keeps a partition's projector at exactly a position until release is called. The position is asked for while
+// the projector stands still, so that it cannot have passed it.
 type Holder interface {
-	Hold(ctx context.Context, partition int32, at event.Position) (release func(), err error)
+	Hold(ctx context.Context, partition int32, at func(context.Context) (event.Position, error)) (release func(), err error)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"banyan/diff"
 	"banyan/proxy/event"
@@ -41,25 +42,42 @@ type result struct {
 	full      bool
 }
 
+// errHold says that a projector could not be held: what was to be compared so is tried again.
+var errHold = errors.New("the projector was not held")
+
 // round compares a selection in one pair of snapshots. With hold, that partition's projector stands at legacy's position
 // meanwhile.
 func (s *State) round(ctx context.Context, sel selection, hold *int32) (*result, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
 	defer cancel()
 	soFar := s.soFar()
-	legacy, err := s.cfg.Legacy.Snapshot(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("legacy snapshot: %w", err)
-	}
-	defer legacy.Close()
-	r := &rounder{State: s, result: &result{began: soFar, low: legacy.Low(), high: legacy.High()}, parts: map[int32]*part{}}
-	if hold != nil {
-		release, err := s.cfg.Holder.Hold(ctx, *hold, legacy.High())
+	var legacy LegacySnapshot
+	open := func(ctx context.Context) (event.Position, error) {
+		n, err := s.cfg.Legacy.Snapshot(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("hold partition %d at %s: %w", *hold, legacy.High(), err)
+			return 0, fmt.Errorf("legacy snapshot: %w", err)
 		}
-		defer release()
+		legacy = n
+		return n.High(), nil
 	}
+	var err error
+	if hold == nil {
+		_, err = open(ctx)
+	} else {
+		var release func()
+		if release, err = s.cfg.Holder.Hold(ctx, *hold, open); err == nil {
+			defer release()
+		} else {
+			err = fmt.Errorf("partition %d: %w: %w", *hold, errHold, err)
+		}
+	}
+	if legacy != nil {
+		defer legacy.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &rounder{State: s, result: &result{began: soFar, low: legacy.Low(), high: legacy.High()}, parts: map[int32]*part{}}
 	rows, err := r.legacyRows(ctx, legacy, sel)
 	if err != nil {
 		return nil, err
@@ -97,6 +115,9 @@ type part struct {
 	index   *Index
 }
 
+// heldWait is how long a round waits for the keys that settle holds: longer than settle itself does.
+const heldWait = 2 * time.Second
+
 // partition looks at one, once per round.
 func (r *rounder) partition(ctx context.Context, n int32) (*part, error) {
 	if p := r.parts[n]; p != nil {
@@ -117,30 +138,78 @@ func (r *rounder) partition(ctx context.Context, n int32) (*part, error) {
 		return p, nil
 	}
 	p.at = max(progress.Position, progress.Applied)
+	if err := p.index.await(ctx, p.at); err != nil {
+		return nil, fmt.Errorf("settled stream of partition %d up to %s: %w", n, p.at, err)
+	}
+	return p, r.known(ctx, p, progress)
+}
+
+// known finds what moved in a partition since legacy's snapshot. The model has everything of a held key from before the
+// position from which it is held, and perhaps something of what follows; settle lets it go soon, and then the index knows
+// what changed since. So its other rows are compared like any.
+func (r *rounder) known(ctx context.Context, p *part, progress *event.Progress) error {
+	held, err := p.index.awaitFree(ctx, p.at, heldWait)
+	if err != nil {
+		return err
+	}
+	for _, k := range held {
+		p.blocked[k] = "key is held"
+	}
+	low := map[event.OrderingKey]event.Position{"": r.low}
 	for _, h := range progress.Held {
-		if h.Migration == r.cfg.Migration && h.From <= p.at {
-			p.blocked[h.Key] = "key is held"
+		if h.Migration != r.cfg.Migration || h.From > p.at {
+			continue
+		}
+		if from, ok := low[h.Key]; !ok || h.From <= from {
+			low[h.Key] = min(r.low, h.From-1)
 		}
 	}
 	for _, k := range progress.Parked {
 		p.blocked[k] = "key is parked"
 	}
-	if err := p.index.await(ctx, p.at); err != nil {
-		return nil, fmt.Errorf("settled stream of partition %d up to %s: %w", n, p.at, err)
-	}
-	switch p.index.Knows("", r.low, p.at) {
+	switch p.index.Knows("", low[""], p.at) {
 	case Aged:
 		p.reason = "too old to judge"
-		return p, nil
+		return nil
 	case Early: // a change without a key is held: it may touch any
 		p.reason = "key is held"
-		return p, nil
+		return nil
 	}
-	for _, k := range p.index.heldAt(p.at) {
-		p.blocked[k] = "key is held"
+	p.keys = p.index.TouchedKeys(low[""], p.at, r.tables)
+	for k, from := range low {
+		if k == "" || from >= low[""] || p.blocked[k] != "" {
+			continue
+		}
+		if p.index.Knows(k, from, p.at) != Ready { // one that translate has parked, long ago
+			p.blocked[k] = "key is held"
+			continue
+		}
+		p.keys[k] = p.index.Touched(k, from, p.at, r.tables)
 	}
-	p.keys = p.index.TouchedKeys(r.low, p.at, r.tables)
-	return p, nil
+	return nil
+}
+
+// awaitFree waits until no key is held at or below a position, for at most d. It gives those that still are.
+func (x *Index) awaitFree(ctx context.Context, at event.Position, d time.Duration) ([]event.OrderingKey, error) {
+	var timer *time.Timer
+	for {
+		_, _, news := x.Through()
+		held := x.heldAt(at)
+		if len(held) == 0 {
+			return nil, nil
+		}
+		if timer == nil {
+			timer = time.NewTimer(d)
+			defer timer.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-timer.C:
+			return held, nil
+		case <-news:
+		}
+	}
 }
 
 // await returns when the index was read up to a position, of the settled stream and of the events.

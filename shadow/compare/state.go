@@ -45,7 +45,8 @@ type StateConfig struct {
 	MaxQueue int
 	// Together is how many entities are looked at in one pair of snapshots. Default 500.
 	Together int
-	// MaxAttempts is how often a busy entity is looked at before its partition is held, or it is undecided. Default 10.
+	// MaxAttempts is how often a busy entity is looked at before its partition is held, then three times; after that it is
+	// undecided. Default 10.
 	MaxAttempts int
 	// Pause is the shortest time between two rounds. Default 100ms.
 	Pause time.Duration
@@ -237,23 +238,37 @@ func (s *State) done(e event.Entity, soFar uint64) {
 	}
 }
 
-// again puts an entity back: it was busy, or its key held. It reports whether its attempts are used up.
-func (s *State) again(e event.Entity, now time.Time) (exhausted bool) {
+// maxPause bounds the pause between two looks at a busy entity.
+const maxPause = time.Second
+
+// again puts an entity back: it was busy, or its key held. It gives how often it has been looked at, and since when; no
+// is that there is no room.
+func (s *State) again(e event.Entity, now time.Time) (attempts int, first time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.queue[e]
 	if w == nil {
 		if len(s.queue) >= s.cfg.MaxQueue {
 			s.dropped++
-			return true
+			return 0, now, false
 		}
 		w = &waiting{first: now}
 		s.queue[e] = w
 		s.order = append(s.order, e)
 	}
 	w.attempts++
-	w.due = now.Add(min(s.cfg.Pause<<min(w.attempts, 10), 5*time.Second))
-	return w.attempts >= s.cfg.MaxAttempts
+	w.due = now.Add(min(s.cfg.Pause<<min(w.attempts, 10), maxPause))
+	return w.attempts, w.first, true
+}
+
+// attempts of a queued entity so far.
+func (s *State) attempts(e event.Entity) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.queue[e]; w != nil {
+		return w.attempts
+	}
+	return 0
 }
 
 // Run looks at queued entities as they come, and sweeps, until ctx ends. Errors are logged, and tried again: they mean
@@ -346,50 +361,70 @@ func (s *State) commit(ctx context.Context) error {
 	return nil
 }
 
-// targeted compares the entities, and those that are still busy after all attempts with their partition held.
+// holds is how often an entity is looked at with its partition held, after MaxAttempts without.
+const holds = 3
+
+// targeted compares the entities, and those that were still busy after all attempts with their partition held.
 func (s *State) targeted(ctx context.Context, entities []event.Entity) error {
 	r, err := s.round(ctx, selection{entities: entities}, nil)
 	if err != nil {
 		return err
 	}
 	held := map[int32][]event.Entity{}
-	now := s.cfg.Now()
 	for _, b := range r.busy {
-		if !s.again(b.entity, now) {
+		if s.attempts(b.entity)+1 >= s.cfg.MaxAttempts && s.cfg.Holder != nil && b.partition >= 0 {
+			held[b.partition] = append(held[b.partition], b.entity)
 			continue
 		}
-		if s.cfg.Holder == nil || b.partition < 0 {
-			s.giveUp(b, r.began)
-			continue
-		}
-		held[b.partition] = append(held[b.partition], b.entity)
+		s.wait(b, r.began, s.cfg.MaxAttempts)
 	}
 	for partition, es := range held {
-		r, err := s.round(ctx, selection{entities: es}, &partition)
-		if err != nil {
+		if err := s.holding(ctx, partition, es); err != nil {
 			return err
-		}
-		for _, b := range r.busy {
-			s.giveUp(b, r.began)
 		}
 	}
 	return nil
 }
 
-// giveUp counts an entity as undecided. What the sweep saw of it stays unverified.
-func (s *State) giveUp(b busy, soFar uint64) {
+// holding compares entities of a partition that is held.
+func (s *State) holding(ctx context.Context, partition int32, entities []event.Entity) error {
+	soFar := s.soFar()
+	r, err := s.round(ctx, selection{entities: entities}, &partition)
+	if errors.Is(err, errHold) && ctx.Err() == nil {
+		s.cfg.Log.Debug("state comparison", "comparison", s.name, "err", err)
+		r = &result{began: soFar}
+		for _, e := range entities {
+			r.busy = append(r.busy, busy{e, partition, errHold.Error()})
+		}
+	} else if err != nil {
+		return err
+	}
+	for _, b := range r.busy {
+		s.wait(b, r.began, s.cfg.MaxAttempts+holds)
+	}
+	return nil
+}
+
+// wait puts a busy entity back, or gives it up: it counts as undecided, and what the sweep saw of it stays unverified.
+func (s *State) wait(b busy, soFar uint64, most int) {
+	now := s.cfg.Now()
+	n, first, ok := s.again(b.entity, now)
+	if ok && n < most {
+		return
+	}
 	s.answered(b.entity, soFar)
 	s.count(ledger.Undecided, b.reason, 1)
 	if _, swept := s.pending[b.entity]; swept && s.sweep != nil {
 		delete(s.pending, b.entity)
-		s.unverified(b)
+		s.unverified(b, n, first)
 	}
 }
 
-func (s *State) unverified(b busy) {
+// unverified lists an entity that the sweep has not verified, with what it was tried with.
+func (s *State) unverified(b busy, attempts int, first time.Time) {
 	s.sweep.Unverified++
 	if len(s.sweep.Keys) < ledger.MaxUnverified {
-		s.sweep.Keys = append(s.sweep.Keys, string(b.entity)+" ("+b.reason+")")
+		s.sweep.Keys = append(s.sweep.Keys, fmt.Sprintf("%s (%s; %d attempts since %s)", b.entity, b.reason, attempts, first.UTC().Format(time.TimeOnly)))
 	}
 }
 

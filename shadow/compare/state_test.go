@@ -62,8 +62,10 @@ type stateWorld struct {
 	lag      func() int                                    // positions that the model is behind
 	during   func()                                        // what happens between legacy's snapshot and the model's
 	seenAt   func(low, high event.Position) event.Position // of each legacy row
+	heldFrom func() event.Position                         // the model's progress holds the key from here; 0: it does not
 	held     bool
 	holds    int
+	noHold   error
 	open     int // snapshots
 	modelGap error
 }
@@ -128,14 +130,35 @@ func (m modelSide) Snapshot(context.Context) (ModelSnapshot, error) {
 }
 func (s *modelShot) Close() error { s.w.open--; return nil }
 func (s *modelShot) Progress(context.Context, int32) (*event.Progress, error) {
-	return &event.Progress{V: 1, Migration: migration, Position: s.at, Applied: s.at}, nil
-}
-func (s *modelShot) Query(_ context.Context, sql string, args ...any) (Rows, error) {
-	return answerSQL(s.w.world.state(s.at, true), sql, args), nil
+	p := &event.Progress{V: 1, Migration: migration, Position: s.at, Applied: s.at}
+	if from := s.w.from(); from > 0 && from <= s.at {
+		p.Held = []event.Held{{Migration: migration, Key: match, From: from}}
+	}
+	return p, nil
 }
 
-func (w *stateWorld) Hold(context.Context, int32, event.Position) (func(), error) {
+func (w *stateWorld) from() event.Position {
+	if w.heldFrom == nil || w.held {
+		return 0
+	}
+	return w.heldFrom()
+}
+func (s *modelShot) Query(_ context.Context, sql string, args ...any) (Rows, error) {
+	at := s.at
+	if from := s.w.from(); from > 0 && from <= at {
+		at = from - 1
+	}
+	return answerSQL(s.w.world.state(at, true), sql, args), nil
+}
+
+func (w *stateWorld) Hold(ctx context.Context, _ int32, at func(context.Context) (event.Position, error)) (func(), error) {
+	if w.noHold != nil {
+		return nil, w.noHold
+	}
 	w.held = true
+	if _, err := at(ctx); err != nil {
+		return nil, err
+	}
 	w.holds++
 	return func() { w.held = false }, nil
 }
@@ -311,6 +334,86 @@ func TestABusyKeyIsHeldOrUndecided(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A held key is behind its partition by what changed since it is held, and by nothing else: those rows are asked again,
+// all others of the key are compared for good.
+func TestRowsOfAHeldKeyAreCompared(t *testing.T) {
+	w := newStateWorld(t, nil)
+	w.wrong = func(n int, r event.RowChange) (event.RowChange, bool) {
+		if n == 1 {
+			r.After = event.Values{"id": num(1), "hp": num(7), "to": num(0)}
+		}
+		return r, true
+	}
+	w.units(3)
+	w.change(event.Effect, 2, event.Values{"hp": num(50)})
+	from := w.head
+	w.quiet()
+	w.heldFrom = func() event.Position { return from }
+	w.state.queue = map[event.Entity]*waiting{} // the sweep alone
+	w.step()
+	w.step()
+	if len(w.books.found) != 1 || w.books.found[0].Example.Entity != "unit/1" || w.books.counts["equal"] != 1 {
+		t.Fatalf("a defect in a row that did not change is found, lag is not: %+v, %+v", w.books.found, w.books.counts)
+	}
+	if s := w.last(); s.Done || s.Verified != 2 {
+		t.Fatalf("%+v", s)
+	}
+	w.heldFrom = nil
+	w.step()
+	w.step()
+	if s := w.last(); !s.Complete() || s.Verified != 3 || slices.ContainsFunc(w.books.found, func(f ledger.Found) bool { return f.Example.Entity != "unit/1" }) {
+		t.Fatalf("%+v, %+v", s, w.books.found)
+	}
+}
+
+func TestARoundWaitsUntilAKeyIsFree(t *testing.T) {
+	x := NewIndex(IndexConfig{Migration: migration})
+	held := func(from event.Position) *event.SettledMark {
+		return &event.SettledMark{V: 1, Position: 100, Held: []event.Held{{Migration: migration, Key: match, From: from}}}
+	}
+	x.Mark(held(50), time.Time{})
+	if ks, err := x.awaitFree(t.Context(), 49, 0); err != nil || len(ks) != 0 {
+		t.Fatal(ks, err, "it is complete up to there")
+	}
+	if ks, err := x.awaitFree(t.Context(), 50, time.Millisecond); err != nil || len(ks) != 1 || ks[0] != match {
+		t.Fatal(ks, err)
+	}
+	done := make(chan []event.OrderingKey)
+	go func() {
+		ks, _ := x.awaitFree(t.Context(), 50, time.Minute)
+		done <- ks
+	}()
+	x.Mark(held(50), time.Time{})
+	x.Mark(held(70), time.Time{}) // held again, by something later
+	if ks := <-done; len(ks) != 0 {
+		t.Fatal(ks)
+	}
+}
+
+// A projector that cannot be held is no reason to stop; what was never compared so is listed, with what it was tried with.
+func TestAHoldThatFailsIsTriedAgainAndListed(t *testing.T) {
+	w := newStateWorld(t, func(c *StateConfig) { c.MaxAttempts = 2 })
+	w.state.cfg.Holder, w.noHold = w, errors.New("no")
+	w.units(3)
+	n := 0
+	w.during = func() { n++; w.change(event.Effect, 2, event.Values{"hp": num(n)}) }
+	w.state.queue = map[event.Entity]*waiting{}
+	for range 2 + holds {
+		w.step()
+	}
+	if s := w.last(); !s.Done || s.Complete() || len(s.Keys) != 1 || !strings.Contains(s.Keys[0], "unit/2 (the projector was not held; ") || !strings.Contains(s.Keys[0], "attempts since 12:00:") {
+		t.Fatalf("%+v", s)
+	}
+	w.noHold = nil
+	w.state.Queue("unit/2")
+	for range 2 {
+		w.step()
+	}
+	if w.holds == 0 || w.books.counts["equal"] < 3 {
+		t.Fatalf("%d holds, %+v", w.holds, w.books.counts)
 	}
 }
 

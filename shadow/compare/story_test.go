@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,6 +193,51 @@ func TestACandidateThatGoesOnLaggingIsUndecided(t *testing.T) {
 	if tries != 3 {
 		t.Fatalf("asked %d times again", tries)
 	}
+}
+
+// While its read model is seconds behind, asking the candidate would only use up the tries.
+func TestTheCandidateIsAskedAgainOnceItsReadModelIsThere(t *testing.T) {
+	w := newWorld(t, nil)
+	w.units(2)
+	w.c.cfg.Asker = w
+	var tries atomic.Int64
+	w.asks = func(p *capture.Pair) (capture.Answer, error) {
+		tries.Add(1)
+		a := p.Candidate
+		a.Body = w.body(fixed(w.head), true)
+		a.Length, a.Before, a.After = int64(len(a.Body)), w.head, w.head
+		return a, nil
+	}
+	old := w.head
+	complete := old
+	w.c.cfg.Complete = func(event.OrderingKey) event.Position { return complete }
+	w.change(event.Effect, 1, event.Values{"hp": num(1)})
+	w.quiet()
+	w.send(w.read(old))
+	w.quiet()
+	for range 20 {
+		w.tick(time.Second)
+		w.handle()
+	}
+	w.expect("")
+	if n := tries.Load(); n != 0 {
+		t.Fatalf("asked %d times in vain", n)
+	}
+	complete = w.head
+	w.c.cfg.Patience = time.Hour
+	waitFor(t, func() bool { w.tick(time.Second); w.handle(); return w.books.counts["judged"] > 0 })
+	w.expect("judged 1, equal 1")
+	complete = old // and it is no reason to wait for ever
+	w.c.cfg.Patience = time.Minute
+	w.change(event.Effect, 1, event.Values{"hp": num(2)})
+	w.quiet()
+	p := w.read(old)
+	p.Legacy.Body, p.Legacy.Length = []byte(`{"ok":false}`), 12
+	w.send(p)
+	w.quiet()
+	w.tick(time.Hour)
+	w.handle()
+	w.expect("judged 1, equal 1, undecided candidate lags: 1")
 }
 
 func TestAnAskerThatFails(t *testing.T) {

@@ -104,7 +104,7 @@ func (s *State) resume(ctx context.Context, now time.Time) error {
 		if s.waits(e) {
 			s.pending[e] = struct{}{}
 		} else {
-			s.unverified(busy{e, -1, "too many entities wait"})
+			s.unverified(busy{e, -1, "too many entities wait"}, 0, now)
 		}
 	}
 	return nil
@@ -123,8 +123,9 @@ func (s *State) chunk(ctx context.Context, at *cursorState, now time.Time) error
 	s.sweep.Verified += r.rows
 	s.sweep.Different += r.different
 	for _, b := range r.busy {
-		if len(s.pending) >= s.cfg.MaxQueue || s.again(b.entity, now) {
-			s.unverified(b)
+		n, first, ok := s.again(b.entity, now)
+		if !ok || len(s.pending) >= s.cfg.MaxQueue {
+			s.unverified(b, n, first)
 			continue
 		}
 		s.pending[b.entity] = struct{}{}

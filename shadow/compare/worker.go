@@ -28,6 +28,9 @@ type Config struct {
 	Index       IndexConfig // Migration and WithEvents are set from here
 	Ledger      Ledger
 	Asker       Asker // nil: a lagging candidate is not asked again
+	// Complete tells up to where the read model has everything of a key. A lagging candidate is asked again once it is
+	// there, not before. Nil: after pauses that double.
+	Complete func(event.OrderingKey) event.Position
 	// States are told the entities of each settled entry.
 	States []*State
 
@@ -498,8 +501,14 @@ func (w *worker) judge(p *pendingPair, now time.Time) bool {
 		}
 		v.outcome, v.reason = undecided, "the change log is not read so far"
 	case ask:
-		w.ask(p, now)
-		return false
+		if w.cfg.Complete == nil || w.cfg.Complete(p.Key) >= v.reads {
+			w.ask(p, now)
+			return false
+		}
+		if now.Sub(p.arrived) < w.cfg.Patience {
+			return false
+		}
+		v.outcome, v.reason = undecided, candidateLags
 	case different:
 		// The explanation looks at events: they follow the settled entries by a moment.
 		if _, events, _ := w.index.Through(); events < v.high && !p.waited {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"banyan/proxy/event"
 	"banyan/shadow/readmodel"
@@ -21,6 +22,14 @@ type plan struct {
 	progress event.Progress
 }
 
+// progressEvery bounds how old the progress in PostgreSQL may be while nothing but marks come: a transaction for each
+// would be most of what an idle read model costs.
+const progressEvery = 200 * time.Millisecond
+
+func (pl *plan) onlyMarks() bool {
+	return len(pl.events) == 0 && pl.repeats == 0 && len(pl.parked) == 0 && len(pl.waiting) == 0
+}
+
 // commit applies items in one transaction, then shows it: documents, progress.
 func (w *worker) commit(ctx context.Context, items []item) error {
 	next := items[len(items)-1].offset + 1
@@ -33,7 +42,13 @@ func (w *worker) commit(ctx context.Context, items []item) error {
 func (w *worker) commitTo(ctx context.Context, items []item, next int64, ahead []int64, reached event.Position) error {
 	pl := w.plan(items)
 	if reached > 0 {
-		pl.progress.Position, pl.progress.Applied = reached, reached
+		pl.progress.Position, pl.progress.Applied, pl.progress.Held = reached, reached, w.hold.missing
+	}
+	if reached == 0 && len(items) > 0 && pl.onlyMarks() && w.p.now().Sub(w.committed) < progressEvery {
+		// Nothing changes the tables, so they hold what the mark says. The offset and the progress in PostgreSQL follow with
+		// the next transaction, on a tick at the latest (see save): after a crash the marks are read again.
+		w.progress, w.unsaved = pl.progress, next
+		return w.show(ctx, pl.touched, w.next)
 	}
 	if err := w.announceParked(ctx, pl.parked); err != nil {
 		return err
@@ -46,6 +61,7 @@ func (w *worker) commitTo(ctx context.Context, items []item, next int64, ahead [
 		return err
 	}
 	w.batch, w.next, w.ahead, w.progress = w.batch+1, next, ahead, pl.progress
+	w.unsaved, w.committed = 0, w.p.now()
 	for _, e := range pl.events {
 		w.seen.add(e.ID)
 	}
@@ -57,6 +73,17 @@ func (w *worker) commitTo(ctx context.Context, items []item, next int64, ahead [
 	}
 	w.p.stats.count(pl, len(b.Statements))
 	return w.show(ctx, pl.touched, b.From)
+}
+
+// save commits the progress of marks that did not commit by themselves, once no more than progressEvery has gone by: a
+// reader of the tables alone must not be told an old position for good.
+func (w *worker) save(ctx context.Context) error {
+	if w.unsaved == 0 || w.hold != nil || w.p.now().Sub(w.committed) < progressEvery {
+		return nil
+	}
+	next := w.unsaved
+	ahead := slices.DeleteFunc(slices.Clone(w.ahead), func(o int64) bool { return o < next })
+	return w.retried(ctx, "read model", func(ctx context.Context) error { return w.commitTo(ctx, nil, next, ahead, 0) })
 }
 
 func (w *worker) batchOf(pl *plan, next int64, ahead []int64) *readmodel.Batch {

@@ -37,8 +37,12 @@ type Config struct {
 	// DedupWindow is how many records back a repeated event id is recognised, per partition. The topic itself is the
 	// memory: that many records are read back when a partition is opened. Default 20000, at least twice Batch, at most 1000000.
 	DedupWindow int `yaml:"dedup_window"`
-	// HoldMax bounds a hold; longer, and the read model would be seen to lag. Default 500ms, 1ms to 10s.
+	// HoldMax is how long a hold may keep events back; longer, and the read model would be seen to lag. Default 500ms, 1ms
+	// to 10s.
 	HoldMax time.Duration `yaml:"hold_max"`
+	// Delay keeps every record back until it is so old: a read model that lags on purpose, to see what that does to what
+	// stands on it. Nil: none. A partition keeps at most 100,000 records back.
+	Delay func() time.Duration `yaml:"-"`
 	// Session is how long the partitions of a member that died rest. Default and bounds: those of the stream.
 	Session time.Duration `yaml:"-"`
 }

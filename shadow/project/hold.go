@@ -15,7 +15,7 @@ import (
 // ErrPassed says that the read model is beyond the position already: take a later one.
 var ErrPassed = errors.New("the read model has passed the position")
 
-// ErrHoldEnded says that the position was not reached, or the work not done, within Config.HoldMax.
+// ErrHoldEnded says that the work was not done while events were kept back for no longer than Config.HoldMax.
 var ErrHoldEnded = errors.New("the hold ran out")
 
 var (
@@ -35,22 +35,27 @@ type holdRequest struct {
 type holding struct {
 	req      *holdRequest
 	pos      event.Position
-	deadline time.Time
 	deferred []item
 	keys     map[event.OrderingKey]bool // of deferred
 	ahead    []int64
+	paused   time.Time // when the first event was kept back
+
+	// marked: a mark at or beyond the position has come. missing are the keys that it lists as held at or below it: their
+	// events may still come.
+	marked  bool
+	missing []event.Held
 }
 
 // Hold stops a partition at exactly one position: it pauses projecting, asks at for the position (typically by opening
-// legacy's snapshot meanwhile), applies what is missing up to there and nothing beyond, calls then, and goes on. All of
-// it within Config.HoldMax. Keys that are held or parked in the given progress are not at that position.
+// legacy's snapshot meanwhile), applies what is missing up to there and nothing beyond, calls then, and goes on. Getting
+// there may take as long as the read model lags, and costs nothing; from the first event that is kept back on, all of it
+// ends within Config.HoldMax. Half of that it waits for keys that are held at or below the position: then the given
+// progress lists them. They, and parked keys, are not at that position.
 func (p *Projector) Hold(ctx context.Context, partition int32, at func(context.Context) (event.Position, error), then func(context.Context, event.Progress) error) error {
 	w := p.worker(partition)
 	if w == nil {
 		return errClosed
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.HoldMax+2*tick, ErrHoldEnded)
-	defer cancel()
 	r := &holdRequest{ctx: ctx, at: at, then: then, done: make(chan error, 1)}
 	select {
 	case w.holds <- r:
@@ -59,7 +64,7 @@ func (p *Projector) Hold(ctx context.Context, partition int32, at func(context.C
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return <-r.done // the worker answers at the deadline at the latest
+	return <-r.done // the worker answers soon after ctx has ended
 }
 
 // serve applies items, by way of a hold if one is asked for.
@@ -78,7 +83,9 @@ func (w *worker) serve(ctx context.Context, items []item) error {
 }
 
 func (w *worker) accept(r *holdRequest) {
-	pos, err := r.at(r.ctx)
+	ctx, cancel := context.WithTimeoutCause(r.ctx, w.p.cfg.HoldMax, ErrHoldEnded)
+	defer cancel()
+	pos, err := r.at(ctx)
 	if err == nil && w.progress.Applied > pos {
 		err = fmt.Errorf("%w: it is at %s, asked for %s", ErrPassed, w.progress.Applied, pos)
 	}
@@ -86,19 +93,25 @@ func (w *worker) accept(r *holdRequest) {
 		r.done <- err
 		return
 	}
-	deadline, _ := r.ctx.Deadline()
-	w.hold = &holding{req: r, pos: pos, deadline: deadline, keys: map[event.OrderingKey]bool{}}
+	w.hold = &holding{req: r, pos: pos, keys: map[event.OrderingKey]bool{}}
 }
 
 // held takes the partition nearer to the position. What it cannot apply now it defers; a hold that fails costs only that.
 func (w *worker) held(ctx context.Context, items []item) error {
 	h := w.hold
 	now, reached, ordered := h.split(w, items)
-	overdue := h.req.ctx.Err() != nil || len(h.deferred) > 4*w.p.cfg.Batch
-	if !ordered || overdue {
-		return w.giveUp(ctx, now, cmp.Or(context.Cause(h.req.ctx), errRefused))
+	why := context.Cause(h.req.ctx)
+	switch {
+	case why != nil:
+	case !ordered:
+		why = errRefused
+	case h.kept(w) > w.p.cfg.HoldMax || len(h.deferred) > 4*w.p.cfg.Batch:
+		why = ErrHoldEnded
 	}
-	if len(now) > 0 || reached && w.progress.Position != h.pos {
+	if why != nil {
+		return w.giveUp(ctx, now, why)
+	}
+	if len(now) > 0 || reached {
 		next, ahead := h.offsets(w, now)
 		pos := event.Position(0)
 		if reached {
@@ -116,11 +129,21 @@ func (w *worker) held(ctx context.Context, items []item) error {
 	if !reached {
 		return nil
 	}
-	err := h.req.then(h.req.ctx, w.progress)
-	if err == nil && h.req.ctx.Err() != nil {
-		err = context.Cause(h.req.ctx)
+	then, cancel := context.WithTimeoutCause(h.req.ctx, w.p.cfg.HoldMax-h.kept(w), ErrHoldEnded)
+	defer cancel()
+	err := h.req.then(then, w.progress)
+	if err == nil && then.Err() != nil {
+		err = context.Cause(then)
 	}
 	return w.giveUp(ctx, nil, err)
+}
+
+// kept is for how long events have been kept back.
+func (h *holding) kept(w *worker) time.Duration {
+	if h.paused.IsZero() {
+		return 0
+	}
+	return w.p.now().Sub(h.paused)
 }
 
 // giveUp ends the hold and applies what waited for it.
@@ -134,17 +157,20 @@ func (w *worker) giveUp(ctx context.Context, now []item, err error) error {
 }
 
 // split takes from items what belongs to the position and defers the rest. A mark at or beyond the position says that
-// nothing below it can come any more. Marks on the way are left out: the last one is deferred, and says it all.
+// nothing below it can come any more, but for the keys that it lists as held. Marks on the way are left out: the last one
+// is deferred, and says it all.
 func (h *holding) split(w *worker, items []item) (now []item, reached, ordered bool) {
 	ordered = true
-	reached = w.progress.Position >= h.pos
+	if !h.marked && w.progress.Position >= h.pos {
+		h.mark(w, w.progress.Held)
+	}
 	for i := range items {
 		it := &items[i]
 		switch {
-		case reached:
+		case h.marked && len(h.missing) == 0:
 			h.deferred = append(h.deferred, *it)
 		case it.mark != nil && it.mark.Position >= h.pos:
-			reached = true
+			h.mark(w, it.mark.Held)
 			h.deferred = append(h.deferred, *it)
 		case it.ev != nil && it.ev.Position > h.pos:
 			h.deferred = append(h.deferred, *it)
@@ -159,7 +185,18 @@ func (h *holding) split(w *worker, items []item) (now []item, reached, ordered b
 			now = append(now, *it)
 		}
 	}
-	return now, reached, ordered
+	if h.paused.IsZero() && len(h.deferred) > 0 {
+		h.paused = w.p.now()
+	}
+	return now, h.marked && (len(h.missing) == 0 || h.kept(w) > w.p.cfg.HoldMax/2), ordered
+}
+
+func (h *holding) mark(w *worker, held []event.Held) {
+	h.marked = true
+	h.missing = slices.DeleteFunc(slices.Clone(held), func(x event.Held) bool { return x.Migration != w.p.cfg.Migration || x.From > h.pos })
+	if h.paused.IsZero() && len(h.missing) > 0 {
+		h.paused = w.p.now()
+	}
 }
 
 // offsets are where the partition stands when now is applied: at the first deferred record, with what lies beyond it.

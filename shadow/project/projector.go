@@ -42,6 +42,7 @@ type Projector struct {
 
 // publisher is where progress and parked keys are told.
 type publisher interface {
+	// Progress may return before it is published; the order of calls holds.
 	Progress(context.Context, *event.Progress) error
 	Parked(context.Context, *event.Parked) error
 }
@@ -112,7 +113,8 @@ func (p *Projector) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.out = &kafkaOut{cl: cl, cfg: p.cfg.Kafka}
+	out := newKafkaOut(cl, p.cfg.Kafka)
+	p.out = out
 	c, err := stream.New(stream.Config{Kafka: p.cfg.Kafka, Group: p.Group(), Topics: []string{p.topic}, MaxBatch: p.cfg.Batch, Tick: tick, Session: p.cfg.Session, Log: p.cfg.Log}, p.open)
 	if err == nil {
 		err = c.Start(ctx)
@@ -121,7 +123,7 @@ func (p *Projector) Start(ctx context.Context) error {
 		cl.Close()
 		return err
 	}
-	p.stop = func() { c.Stop(); cl.Close() }
+	p.stop = func() { c.Stop(); out.flush(); cl.Close() }
 	return nil
 }
 
@@ -179,13 +181,44 @@ func (p *Projector) told(w *worker, pr event.Progress) {
 
 // kafkaOut publishes to <p>.progress, compacted by migration, generation and partition, and to <p>.parked.
 type kafkaOut struct {
-	cl  *kgo.Client
-	cfg kafka.Config
+	cl     *kgo.Client
+	cfg    kafka.Config
+	room   chan struct{} // bounds the progress that is on its way
+	failed sync.Map      // by partition: why its last progress never arrived
 }
 
+func newKafkaOut(cl *kgo.Client, cfg kafka.Config) *kafkaOut {
+	return &kafkaOut{cl: cl, cfg: cfg, room: make(chan struct{}, 256)}
+}
+
+// Progress does not wait for the acknowledgement: what comes behind would wait, too, and the order is the producer's. A
+// progress that failed is told at the next call, which is then tried again; and each says all that the one before said.
 func (o *kafkaOut) Progress(ctx context.Context, p *event.Progress) error {
+	if err, failed := o.failed.LoadAndDelete(p.Partition); failed {
+		return err.(error)
+	}
+	select {
+	case o.room <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	key := fmt.Sprintf("%s/g%d/%d", p.Migration, p.Generation, p.Partition)
-	return o.produce(ctx, kafka.Record(o.cfg.Topics().Progress(), 0, event.KindProgress, key, event.Encode(p)))
+	r := kafka.Record(o.cfg.Topics().Progress(), 0, event.KindProgress, key, event.Encode(p))
+	n := p.Partition
+	o.cl.Produce(context.WithoutCancel(ctx), r, func(_ *kgo.Record, err error) {
+		if err != nil {
+			o.failed.Store(n, fmt.Errorf("publish to %s: %w", r.Topic, err))
+		}
+		<-o.room
+	})
+	return nil
+}
+
+// flush waits for what is on its way, not for ever.
+func (o *kafkaOut) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = o.cl.Flush(ctx) // a successor says it again
 }
 
 func (o *kafkaOut) Parked(ctx context.Context, p *event.Parked) error {

@@ -30,17 +30,20 @@ type worker struct {
 	n     int32
 	owner string
 
-	batch    int64 // committed so far
-	next     int64 // next_offset as committed
-	ahead    []int64
-	progress event.Progress // as committed
-	shown    event.Progress // as in Redis
-	parked   map[event.OrderingKey]*readmodel.Parked
-	seen     *window
-	showing  *showing // nil: all is shown
-	hold     *holding
-	holds    chan *holdRequest
-	closed   chan struct{}
+	batch     int64     // committed so far
+	next      int64     // next_offset as committed
+	unsaved   int64     // offset behind marks that are in progress and not committed; 0: there are none
+	committed time.Time // of the last transaction
+	ahead     []int64
+	progress  event.Progress // as the tables are
+	shown     event.Progress // as in Redis
+	parked    map[event.OrderingKey]*readmodel.Parked
+	seen      *window
+	showing   *showing        // nil: all is shown
+	late      []stream.Record // kept back by Config.Delay
+	hold      *holding
+	holds     chan *holdRequest
+	closed    chan struct{}
 }
 
 var _ stream.Worker = (*worker)(nil)
@@ -181,7 +184,28 @@ func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
 	if err := w.shownUp(ctx, false); err != nil {
 		return err
 	}
-	return w.serve(ctx, w.items(recs))
+	if w.p.cfg.Delay != nil {
+		recs = w.old(recs)
+	}
+	if err := w.serve(ctx, w.items(recs)); err != nil {
+		return err
+	}
+	return w.save(ctx)
+}
+
+// maxLate bounds what Config.Delay keeps back.
+const maxLate = 100_000
+
+// old keeps records back until they are old enough, and gives those that are.
+func (w *worker) old(recs []stream.Record) []stream.Record {
+	w.late = append(w.late, recs...)
+	until := w.p.now().Add(-w.p.cfg.Delay())
+	n := max(0, len(w.late)-maxLate)
+	for n < len(w.late) && !w.late[n].Time.After(until) {
+		n++
+	}
+	recs, w.late = w.late[:n:n], w.late[n:]
+	return recs
 }
 
 func (w *worker) items(recs []stream.Record) []item {

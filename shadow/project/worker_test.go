@@ -535,17 +535,14 @@ func TestCrashInAHoldRepeatsNothing(t *testing.T) {
 }
 
 func TestHoldRefusesThePastAndRunsOut(t *testing.T) {
-	cfg := config(t)
-	cfg.HoldMax = 30 * time.Millisecond
-	b := newBench(t, cfg)
+	b := newBench(t, config(t))
 	p, w := b.open()
+	now := time.Unix(1700000000, 0)
+	p.now = func() time.Time { return now }
 	b.imported(7, 1)
 	b.handle(w, 100)
-	try := func(pos event.Position) error {
-		result := make(chan error, 1)
-		go func() {
-			result <- p.Hold(t.Context(), 0, func(context.Context) (event.Position, error) { return pos, nil }, func(context.Context, event.Progress) error { return nil })
-		}()
+	try := func(ctx context.Context, pos event.Position) error {
+		result := b.holding(ctx, p, w, pos, nil)
 		for {
 			select {
 			case err := <-result:
@@ -557,18 +554,160 @@ func TestHoldRefusesThePastAndRunsOut(t *testing.T) {
 			}
 		}
 	}
-	if err := try(0); !errors.Is(err, ErrPassed) {
+	if err := try(t.Context(), 0); !errors.Is(err, ErrPassed) {
 		t.Error(err)
 	}
-	if err := try(50); !errors.Is(err, ErrHoldEnded) {
+	gone, cancel := context.WithCancel(t.Context())
+	result := b.holding(gone, p, w, 50, nil)
+	cancel()
+	if err := w.Handle(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	if err := p.Hold(t.Context(), 5, nil, nil); err == nil {
 		t.Error("a partition that is not here was held")
 	}
-	b.moved(7, 1, 5)
+	// A read model that lags gets there late, and that is no reason to give up; what is kept back is.
+	result = b.holding(t.Context(), p, w, 50, nil)
+	now = now.Add(time.Hour)
+	b.moved(7, 1, 5, 60)
 	b.handle(w, 100)
+	b.want("1: province 1 hp 100 moves 0\n")
+	now = now.Add(w.p.cfg.HoldMax + 1)
+	if err := w.Handle(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; !errors.Is(err, ErrHoldEnded) {
+		t.Error(err)
+	}
 	b.want("1: province 5 hp 100 moves 1\n")
+}
+
+// holding asks for a hold and returns once the worker has it.
+func (b *bench) holding(ctx context.Context, p *Projector, w *worker, pos event.Position, then func(event.Progress)) <-chan error {
+	b.t.Helper()
+	result := make(chan error, 1)
+	go func() {
+		result <- p.Hold(ctx, 0, func(context.Context) (event.Position, error) { return pos, nil }, func(_ context.Context, pr event.Progress) error {
+			if then != nil {
+				then(pr)
+			}
+			return nil
+		})
+	}()
+	for w.hold == nil && len(result) == 0 { // the request arrives at some tick
+		if err := w.Handle(b.t.Context(), nil); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return result
+}
+
+// A mark beyond the position says that nothing is missing, but for the keys that it holds: their events still come, and
+// progress must not say that they are there.
+func TestAHoldWaitsForHeldKeysOrListsThem(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		t.Run(fmt.Sprint("its event comes ", comes), func(t *testing.T) {
+			b := newBench(t, config(t))
+			p, w := b.open()
+			now := time.Unix(1700000000, 0)
+			p.now = func() time.Time { return now }
+			b.imported(7, 1)
+			b.imported(8, 2)
+			b.mark(2)
+			b.handle(w, 100)
+			var at event.Progress
+			result := b.holding(t.Context(), p, w, 12, func(pr event.Progress) { at = pr })
+			held := []event.Held{{Migration: "units", Key: "match/7", From: 10}, {Migration: "units", Key: "match/8", From: 13}, {Migration: "economy", Key: "match/9", From: 1}}
+			b.put(nil, event.KindSettledMark, "", event.Encode(&event.SettledMark{V: 1, Position: 20, Held: held}))
+			b.handle(w, 100)
+			if len(result) > 0 {
+				t.Fatal("ended while a key was held below the position")
+			}
+			b.moved(8, 2, 50, 15) // beyond
+			if comes {
+				b.moved(7, 1, 10, 10)
+				b.put(nil, event.KindSettledMark, "", event.Encode(&event.SettledMark{V: 1, Position: 21, Held: held[1:]}))
+			} else {
+				now = now.Add(w.p.cfg.HoldMax/2 + 1)
+			}
+			for i := w.next + int64(len(w.hold.deferred)); i < int64(len(b.topic)); i++ {
+				if err := w.Handle(t.Context(), b.topic[i:i+1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := <-result; err != nil {
+				t.Fatal(err)
+			}
+			if at.Position != 12 || at.Complete("match/8") != 12 {
+				t.Errorf("%+v", at)
+			}
+			if got := at.Complete("match/7"); comes && got != 12 || !comes && got != 9 {
+				t.Errorf("complete up to %s: %+v", got, at)
+			}
+		})
+	}
+}
+
+// Marks alone cost no transaction each, and what a reader of the tables is told is never old for long.
+func TestMarksAloneAreSavedNowAndThen(t *testing.T) {
+	b := newBench(t, config(t))
+	p, w := b.open()
+	now := time.Unix(1700000000, 0)
+	p.now = func() time.Time { return now }
+	in := func() event.Position {
+		t.Helper()
+		s, err := b.pg.Snapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close(context.Background())
+		pr, err := s.Progress(t.Context(), 0)
+		if err != nil || pr == nil {
+			t.Fatal(pr, err)
+		}
+		return pr.Position
+	}
+	step := func() {
+		t.Helper()
+		i := max(w.next, w.unsaved)
+		if err := w.Handle(t.Context(), b.topic[i:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.imported(7, 1)
+	b.mark(10)
+	step()
+	batches := w.batch
+	for pos := range event.Position(3) {
+		b.mark(11 + pos)
+		step()
+	}
+	if got := b.told[len(b.told)-1].Position; got != 13 || in() != 10 || w.batch != batches {
+		t.Fatalf("told %s, in the tables %s, %d transactions for marks", got, in(), w.batch-batches)
+	}
+	now = now.Add(progressEvery)
+	step() // a tick
+	if in() != 13 || w.next != int64(len(b.topic)) || w.unsaved != 0 {
+		t.Fatalf("no further mark came: in the tables %s, next %d of %d", in(), w.next, len(b.topic))
+	}
+	b.mark(14)
+	step()
+	b.moved(7, 1, 5) // an event takes them along
+	step()
+	if in() != 14 || w.next != int64(len(b.topic)) {
+		t.Fatalf("in the tables %s, next %d", in(), w.next)
+	}
+	b.mark(15)
+	step()
+	w.Close(t.Context())
+	_, young := b.open() // a crash: the mark is read again
+	b.handle(young, 100)
+	if young.progress.Position != 15 {
+		t.Fatalf("%+v", young.progress)
+	}
 }
 
 // A reader of Redis that reads progress, document, progress sees at least the first one's Position and at most the

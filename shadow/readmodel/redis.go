@@ -61,7 +61,7 @@ func OpenRedis(c RedisConfig) (*Redis, error) {
 		return nil, fmt.Errorf("read model: redis: %w", err)
 	}
 	return &Redis{cl: cl, base: c.Prefix + ":", prefix: fmt.Sprintf("%s:%s:g%d:", c.Prefix, c.Migration, c.Generation), generation: c.Generation,
-		set: rueidis.NewLuaScript(setScript)}, nil
+		set: rueidis.NewLuaScriptNoSha(setScript)}, nil // EVALSHA would load the script before each batch: a round trip more
 }
 
 // Close closes the connections.

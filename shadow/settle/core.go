@@ -44,6 +44,7 @@ type Core struct {
 	lastMark time.Time
 	swept    time.Time
 	moved    bool // since the last mark
+	urgent   bool // since the last mark: something that somebody may wait for
 
 	nextWrites, nextChanges int64
 	fenceOffset             int64 // of the last reader mark, from where a successor knows the fences again; -1: none
@@ -294,7 +295,10 @@ func (c *Core) Tick(now time.Time) {
 	if now.Sub(c.swept) >= time.Second {
 		c.sweep()
 	}
-	if c.moved || now.Sub(c.lastMark) >= c.cfg.MarkEvery {
+	// Marks cost every reader of them. One that frees a key or a write goes at once; news of fences alone comes with the
+	// reader's own marks, which are as far apart.
+	since := now.Sub(c.lastMark)
+	if c.urgent || c.moved && since >= c.cfg.MarkEvery*4/5 || since >= c.cfg.MarkEvery {
 		c.mark()
 	}
 }
@@ -313,7 +317,7 @@ func (c *Core) pass() (moved bool) {
 	}
 	clear(c.busy[len(kept):])
 	c.busy = kept
-	c.moved = c.moved || moved
+	c.urgent = c.urgent || moved
 	return moved
 }
 

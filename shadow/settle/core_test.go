@@ -11,7 +11,7 @@ const k1, k2 event.OrderingKey = "match/1", "match/2"
 
 // §4: one candidate, over and fenced: its effect, and the write settles in the same entry.
 func TestTheOnlyCandidateMadeIt(t *testing.T) {
-	s := tell(t).begin()
+	s := tell(t, func(c *Config) { c.MarkEvery = time.Millisecond }).begin()
 	s.change(k1, 110, 20)
 	s.write("a.1.1", k1, 10, 30)
 	s.mark("a", 1, 31)
@@ -607,6 +607,43 @@ func TestMarksPassFencesOn(t *testing.T) {
 	if s.marks != n+1 || len(s.last.Fences) != 0 {
 		t.Errorf("%d marks, %+v", s.marks-n, s.last)
 	}
+}
+
+// What somebody may wait for is told at once; news of fences alone waits for the others.
+func TestMarksThatFreeSomethingComeAtOnce(t *testing.T) {
+	s := tell(t).begin()
+	n := s.marks
+	step := func(now int, want int, what string) {
+		t.Helper()
+		s.tick(now)
+		if s.marks-n != want {
+			t.Errorf("%s: %d marks, want %d", what, s.marks-n, want)
+		}
+		n = s.marks
+	}
+	s.reader(110, 10)
+	step(11, 0, "a fence alone")
+	s.mark("a", 0, 12)
+	step(13, 0, "a proxy that has nothing to say")
+	s.change(k1, 120, 14)
+	s.reader(130, 15)
+	step(16, 0, "a change that waits")
+	s.mark("a", 1, 20, "1 match/1 15")
+	step(20, 1, "a write is in flight")
+	if s.held() != "match/1@120" {
+		t.Errorf("held %q", s.held())
+	}
+	s.write("a.1.1", k1, 12, 16)
+	s.mark("a", 1, 22)
+	step(22, 1, "the write is no longer in flight")
+	s.reader(130, 22)
+	step(23, 1, "the key is free")
+	s.want("match/1 120-120 | 120 effect a.1.1 | a.1.1 applied [120]")
+	if s.held() != "" || s.last.Position != 130 {
+		t.Errorf("%+v", s.last)
+	}
+	s.reader(140, 60)
+	step(64, 1, "a fence, and the last mark is old")
 }
 
 // Resume offsets stay below all that waits.

@@ -25,7 +25,7 @@ func (c *Core) mark() {
 	if !c.reader.IsZero() {
 		c.stats.Lag = c.now.Sub(c.reader)
 	}
-	c.passOn, c.moved, c.lastMark = nil, false, c.now
+	c.passOn, c.moved, c.urgent, c.lastMark = nil, false, false, c.now
 	c.sink.Mark(m)
 }
 

@@ -52,6 +52,7 @@ func (c *Core) ReplicaMark(m *event.ReplicaMark, offset int64) {
 	if m.Epoch < r.epoch || m.Epoch == r.epoch && m.Seq < r.seq {
 		return // read again
 	}
+	c.urgent = c.urgent || m.Epoch != r.epoch || m.Seq != r.seq || m.Ended != r.ended || len(m.InFlight) != len(r.inFlight)
 	r.epoch, r.seq, r.ended, r.marked = m.Epoch, m.Seq, m.Ended, true
 	if m.Clock.After(r.clock) {
 		r.clock = m.Clock
@@ -62,7 +63,7 @@ func (c *Core) ReplicaMark(m *event.ReplicaMark, offset int64) {
 			delete(r.done, id) // from now on the mark itself tells that it is a repeat
 		}
 	}
-	c.all, c.moved = true, true
+	c.all = true
 }
 
 func (r *replica) list(fs []event.InFlight) {

@@ -231,7 +231,7 @@ func TestRestartsPublishNothingTwice(t *testing.T) {
 				s.produce = func(ctx context.Context, cl *kgo.Client, rs []*kgo.Record) (int64, error) {
 					mu.Lock()
 					entries := kafka.KindOf(rs[0]) == event.KindEntry
-					n, fault := rng.IntN(len(rs)+1), entries && faults < 12 && rng.IntN(2) == 0
+					n, fault := rng.IntN(len(rs)+1), entries && faults < 12 && (faults < 4 || rng.IntN(2) == 0)
 					if fault {
 						faults++
 					}

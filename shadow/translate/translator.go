@@ -139,13 +139,18 @@ type worker struct {
 	n         int32
 	parked    map[event.OrderingKey]*event.Parked
 	next      int64 // to commit; 0: nothing new
+	events    int   // published since the last commit
 	committed time.Time
 }
 
 var _ stream.Worker = (*worker)(nil)
 
-// markCommit is how often the group's offset is committed while only marks come.
-const markCommit = time.Second
+// The group's offset is committed so often, or after so many events: a commit is a round trip that what comes behind
+// would wait for. What a crash repeats has the same ids, and is far less than the projection remembers.
+const (
+	commitEvery  = time.Second
+	commitEvents = 1000
+)
 
 // open reads back which keys are parked: `.parked` is their memory.
 func (t *Translator) open(ctx context.Context, c *stream.Consumer, out *kgo.Client, n int32) (stream.Worker, map[string]int64, error) {
@@ -176,14 +181,13 @@ func (t *Translator) open(ctx context.Context, c *stream.Consumer, out *kgo.Clie
 
 const stage = "translate"
 
-// Handle translates a batch, publishes it in order, waits until Kafka has all of it, then commits the offset. What is
-// repeated after a crash in between has the same ids.
+// Handle translates a batch, publishes it in order, waits until Kafka has all of it, and then commits the offset if that is
+// due. What is repeated after a crash has the same ids.
 func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
 	if len(recs) == 0 {
 		return nil
 	}
 	var out []*kgo.Record
-	events := 0
 	for i := range recs {
 		rs, err := w.one(&recs[i])
 		if err != nil {
@@ -191,18 +195,31 @@ func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
 		}
 		out = append(out, rs...)
 		if recs[i].Kind == event.KindEntry {
-			events += len(rs)
+			w.events += len(rs)
 		}
 	}
-	if err := w.out.ProduceSync(ctx, out...).FirstErr(); err != nil {
+	acks, cancel := outliving(ctx, ackWait)
+	defer cancel()
+	if err := w.out.ProduceSync(acks, out...).FirstErr(); err != nil {
 		return fmt.Errorf("publish %d records: %w", len(out), err)
 	}
 	w.next = recs[len(recs)-1].Offset + 1
-	if now := w.t.now(); events > 0 || now.Sub(w.committed) >= markCommit {
-		w.committed = now
+	if now := w.t.now(); w.events >= commitEvents || now.Sub(w.committed) >= commitEvery {
+		w.committed, w.events = now, 0
 		return w.commit(ctx)
 	}
 	return nil
+}
+
+// ackWait is how long what was handed to Kafka is waited for when the partition is given up: it has mostly arrived, and
+// without the acknowledgement the next owner would repeat it.
+const ackWait = 3 * time.Second
+
+// outliving gives a context that ends some time after another.
+func outliving(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return longer, func() { stop(); cancel() }
 }
 
 func (w *worker) commit(ctx context.Context) error {

@@ -142,7 +142,10 @@ func (s *Shadow) compare(ctx context.Context, name event.Migration, m config.Mig
 	}
 	c, err = compare.New(compare.Config{Migration: name, Fingerprint: fingerprint, Topics: s.f.Kafka.Topics(), Generation: g, Routes: routes, Ledger: l,
 		Index: indexConfig(name, m, entities),
-		Asker: newAsker(s.f.Upstreams[m.Candidate].HTTP...), States: list, ClockError: s.f.Settle.MaxClockError, Log: s.o.Log})
+		Asker: newAsker(s.f.Upstreams[m.Candidate].HTTP...), Complete: func(k event.OrderingKey) event.Position {
+			p, _ := tracker.Generation(name, g, event.Partition(k, s.f.Kafka.Partitions))
+			return p.Complete(k)
+		}, States: list, ClockError: s.f.Settle.MaxClockError, Log: s.o.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -383,11 +386,11 @@ func (r modelRows) Close() error {
 // holder keeps a projector at a position until released.
 type holder struct{ p *project.Projector }
 
-func (h holder) Hold(ctx context.Context, partition int32, at event.Position) (release func(), err error) {
+func (h holder) Hold(ctx context.Context, partition int32, at func(context.Context) (event.Position, error)) (release func(), err error) {
 	reached, done := make(chan struct{}), make(chan struct{})
 	ended := make(chan error, 1)
 	go func() { // ends when released, or at the projector's own bound
-		ended <- h.p.Hold(ctx, partition, func(context.Context) (event.Position, error) { return at, nil },
+		ended <- h.p.Hold(ctx, partition, at,
 			func(ctx context.Context, _ event.Progress) error {
 				close(reached)
 				select {

@@ -21,6 +21,8 @@ type Options struct {
 	Synced func(time.Duration)
 	// Listen opens a listener by the name of its use ("proxy", "tls", "admin"), or takes over a predecessor's; nil: by open alone.
 	Listen func(name, addr string, open func(addr string) (net.Listener, error)) (net.Listener, error)
+
+	delay func() time.Duration // of the read models, for tests
 }
 
 func (o *Options) listen(name, addr string, open func(addr string) (net.Listener, error)) (net.Listener, error) {

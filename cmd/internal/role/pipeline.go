@@ -241,7 +241,7 @@ func (s *Shadow) openRedis(name event.Migration, m config.Migration, g int) (*re
 func (s *Shadow) projection(name event.Migration, m config.Migration, g int) (project.Config, error) {
 	rm := m.ReadModel
 	cfg := project.Config{Kafka: s.f.Kafka, Migration: name, Generation: g, OrderBy: m.OrderBy, Files: os.DirFS(filepath.Clean(s.f.Path("."))), Contracts: s.Contracts,
-		Log: s.o.Log, On: rm.On, Documents: rm.Documents, Batch: rm.Batch}
+		Log: s.o.Log, On: rm.On, Documents: rm.Documents, Batch: rm.Batch, Delay: s.o.delay}
 	if err := cfg.Validate(); err != nil {
 		return cfg, fmt.Errorf("read_model: %w", err)
 	}

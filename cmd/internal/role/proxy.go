@@ -287,6 +287,7 @@ func (p *Proxy) handler() (*migrate.Handler, error) {
 	}
 	if p.Follower != nil {
 		c.States, c.Leased, c.Model, c.Copies = p.Follower.State, p.Beacon.Leased, p.Tracker, p.Pairs
+		c.ClockError = p.f.Settle.WithDefaults().MaxClockError
 	}
 	for _, name := range p.f.Names() {
 		if c.Migrations[name], err = p.migration(name, p.f.Migrations[name]); err != nil {

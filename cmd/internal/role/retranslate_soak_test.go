@@ -104,7 +104,7 @@ func TestSoakRetranslateAtLive(t *testing.T) {
 	if reads == 0 || reads == before || missed != 0 || errors != 0 {
 		t.Error("players noticed, or the candidate answered nothing")
 	}
-	w.evidence(p, 50)
+	w.evidence(50, time.Time{}, time.Minute)
 	w.noFinding(p)
 }
 

@@ -36,6 +36,7 @@ type world struct {
 	model  string // URL of the read model's database
 	env    map[string]string
 	fpm    *lab.PHPFPMServer
+	lag    func() time.Duration // of the read models; nil: none
 }
 
 // withoutWebServer takes nginx away: banyan speaks to php-fpm itself.

@@ -58,7 +58,7 @@ var instruments = []instrument{
 	{"banyan.server.refused", counter, "{connection}", "Connections refused because there were too many.", nil},
 
 	{"banyan.route.requests", counter, "{request}", "Requests by what the routes say of them.", []string{"banyan.route.kind"}},
-	{"banyan.route.fallbacks", counter, "{read}", "Reads in the candidate's share that legacy had to answer.", []string{aMigration, aRoute}},
+	{"banyan.route.fallbacks", counter, "{read}", "Reads in the candidate's share that legacy had to answer.", []string{aMigration, aRoute, "banyan.fallback.reason"}},
 	{"banyan.route.weight", gauge, "1", "Share of ordering keys whose reads the candidate answers.", []string{aMigration, "banyan.target", "banyan.weight.kind"}},
 	{"banyan.migration.stage", gauge, "", "Stage: 0 off, 1 dualwrite, 2 shadow, 3 live.", []string{aMigration}},
 

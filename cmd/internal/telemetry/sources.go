@@ -151,7 +151,9 @@ func pairs(all []capture.Tally) (out []Value) {
 
 func fallbacks(all []capture.Tally) (out []Value) {
 	for _, t := range all {
-		out = append(out, Value{float64(t.ByLegacy), []string{string(t.Migration), t.Route}})
+		for reason, n := range t.FellBack {
+			out = append(out, Value{float64(n), []string{string(t.Migration), t.Route, reason}})
+		}
 	}
 	return out
 }

@@ -251,7 +251,7 @@ func TestProxySources(t *testing.T) {
 		Journal:  func() journal.Status { return journal.Status{Backlog: 9, Full: true, Oldest: 1500 * time.Millisecond} },
 		Counters: c,
 		Tallies: func() []capture.Tally {
-			return []capture.Tally{{Migration: "units", Route: "map", Equal: 6, Dropped: map[string]uint64{"queue_full": 2}, ByLegacy: 1}}
+			return []capture.Tally{{Migration: "units", Route: "map", Equal: 6, Dropped: map[string]uint64{"queue_full": 2}, ByLegacy: 1, FellBack: map[string]uint64{"seen": 1}}}
 		},
 		Stages: func() map[event.Migration]stage.State {
 			return map[event.Migration]stage.State{"units": {Stage: stage.Live, Share: stage.Share{Percent: 25}}, "economy": {Stage: stage.Shadow}}
@@ -277,7 +277,7 @@ func TestProxySources(t *testing.T) {
 		`banyan_route_requests_total{banyan_route_kind="write"} 5`,
 		`banyan_pairs_requests_total{banyan_drop_reason="queue_full",banyan_migration="units",banyan_outcome="dropped",banyan_route="map"} 2`,
 		`banyan_pairs_requests_total{banyan_migration="units",banyan_outcome="equal",banyan_route="map"} 6`,
-		`banyan_route_fallbacks_total{banyan_migration="units",banyan_route="map"} 1`,
+		`banyan_route_fallbacks_total{banyan_fallback_reason="seen",banyan_migration="units",banyan_route="map"} 1`,
 		`banyan_route_weight_ratio{banyan_migration="units",banyan_target="candidate",banyan_weight_kind="set"} 0.25`,
 		`banyan_migration_stage{banyan_migration="economy"} 2`,
 		`target_info{service_instance_id="a",service_name="banyan-proxy",service_version="1.2.3"`,
