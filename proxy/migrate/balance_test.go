@@ -59,7 +59,7 @@ func (b *bench) raw(head, body string) net.Conn {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) { // no event tells
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(time.Millisecond) { // no event tells
 		if time.Now().After(end) {
 			t.Fatal("waited in vain for " + what)
 		}
@@ -68,7 +68,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 // A write that the queue turns away was not sent: it is rejected, never unknown, and the client may come again.
 func TestAWriteThatIsTurnedAwayIsRejected(t *testing.T) {
-	mutate, lb := balanced(t, balance.Queue{Length: 1, Wait: 5 * time.Second})
+	mutate, lb := balanced(t, balance.Queue{Length: 1, Wait: time.Minute})
 	b := newBench(t, dual, mutate)
 	came, release := occupied(b, moved)
 	b.raw("GET /slow", "")
