@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"banyan/proxy/capture"
@@ -54,6 +55,7 @@ type Sessions struct {
 type Model interface {
 	Wait(ctx context.Context, m event.Migration, k event.OrderingKey, writes []event.WriteID, d time.Duration) bool
 	Serves(m event.Migration, k event.OrderingKey) bool
+	Expect(m event.Migration, k event.OrderingKey, at time.Time) time.Duration
 	// Passed says whether the read model holds everything of the key that legacy had committed at an instant.
 	Passed(ctx context.Context, m event.Migration, k event.OrderingKey, at time.Time, d time.Duration) bool
 }
@@ -100,8 +102,39 @@ type WriteRoute struct {
 type ReadRoute struct {
 	CandidateTarget *expr.Template
 	Repeatable      bool
-	Wait            time.Duration
+	// Wait is how long a read may wait for the read model; 0: for as long as legacy takes to answer it, see patience.
+	Wait time.Duration
+
+	took atomic.Int64 // smoothed nanoseconds of legacy's answers to clients, 0 while there was none
 }
+
+// patience is how long a read waits for the read model at most. Unless the file says otherwise that is what legacy would
+// take: who waits longer would have been better off there.
+func (r *ReadRoute) patience() time.Duration {
+	if r.Wait > 0 {
+		return r.Wait
+	}
+	took := time.Duration(r.took.Load())
+	if took == 0 {
+		return mostPatience
+	}
+	return min(max(took, leastPatience), mostPatience)
+}
+
+// byLegacy learns how long legacy took. Readers race for the newest value; any of theirs will do.
+func (r *ReadRoute) byLegacy(d time.Duration) {
+	old := r.took.Load()
+	if old == 0 {
+		old = int64(d)
+	}
+	r.took.Store(max(1, old+(int64(d)-old)/16))
+}
+
+// Bounds of a patience that nobody declared.
+const (
+	leastPatience = 2 * time.Millisecond
+	mostPatience  = 100 * time.Millisecond
+)
 
 // maxCapture bounds what is copied of an answer, for conditions and for pairs.
 const (

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,10 +52,16 @@ type fakeModel struct {
 	holds, serves bool
 	behind        time.Duration // how much younger than now is what it lacks
 	asked         []time.Time   // by Passed
+	expect        time.Duration // what Expect says
+	waited        []time.Duration
 }
 
-func (m *fakeModel) Wait(context.Context, event.Migration, event.OrderingKey, []event.WriteID, time.Duration) bool {
+func (m *fakeModel) Wait(_ context.Context, _ event.Migration, _ event.OrderingKey, _ []event.WriteID, d time.Duration) bool {
+	m.waited = append(m.waited, d)
 	return m.holds
+}
+func (m *fakeModel) Expect(event.Migration, event.OrderingKey, time.Time) time.Duration {
+	return m.expect
 }
 func (m *fakeModel) Passed(_ context.Context, _ event.Migration, _ event.OrderingKey, at time.Time, _ time.Duration) bool {
 	m.asked = append(m.asked, at)
@@ -418,6 +425,54 @@ func TestLegacyAnswersWhenTheModelCannot(t *testing.T) {
 				t.Fatal(body, b.copies.fellBack)
 			}
 		})
+	}
+}
+
+// A read waits for its own write for as long as legacy would take, and not at all if that is expected to be in vain.
+func TestPatience(t *testing.T) {
+	cookie := func(at time.Time) string {
+		return pending.Cookie + "=" + pending.Tokens{}.Add(pending.Token{Migration: "units", Key: "match/7", Write: event.WriteID{Replica: "a", Epoch: 1, Seq: 1}, At: at}).String()
+	}
+	for name, c := range map[string]struct {
+		wait, took, expect time.Duration
+		at                 time.Time
+		want               []time.Duration
+	}{
+		"nothing is known of legacy":  {want: []time.Duration{0, mostPatience}, at: time.Now()},
+		"legacy is quick":             {took: 7 * time.Millisecond, want: []time.Duration{0, 7 * time.Millisecond}, at: time.Now()},
+		"legacy is quicker than that": {took: time.Microsecond, want: []time.Duration{0, leastPatience}, at: time.Now()},
+		"legacy is slow":              {took: time.Minute, want: []time.Duration{0, mostPatience}, at: time.Now()},
+		"the file says":               {took: time.Millisecond, wait: time.Second, want: []time.Duration{0, time.Second}, at: time.Now()},
+		"it would be in vain":         {wait: time.Second, expect: 2 * time.Second, want: []time.Duration{0}, at: time.Now()},
+		"an older build's cookie":     {wait: time.Second, expect: 2 * time.Second, want: []time.Duration{0, time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, live, func(cfg *Config) {
+				r := cfg.Migrations["units"].Reads["map"]
+				r.Wait = c.wait
+				r.took.Store(int64(c.took))
+			})
+			b.model.holds, b.model.expect = false, c.expect
+			b.do("GET", "/api.php?action=map&match=7", "", cookie(c.at))
+			if !slices.Equal(b.model.waited, c.want) {
+				t.Errorf("waited %v, want %v", b.model.waited, c.want)
+			}
+			if fmt.Sprint(b.copies.fellBack) != "[own_writes]" {
+				t.Error(b.copies.fellBack)
+			}
+		})
+	}
+}
+
+func TestLegacysTimeIsLearned(t *testing.T) {
+	b := newBench(t, live, func(c *Config) { c.Migrations["units"].Reads["map"].Wait = 0 })
+	r := b.cfg.Migrations["units"].Reads["map"]
+	if r.took.Load() != 0 || r.patience() != mostPatience {
+		t.Fatal(r.took.Load())
+	}
+	b.do("GET", "/api.php?action=map&match=7", "", pending.Cookie+"=more")
+	if took := time.Duration(r.took.Load()); took <= 0 || took > time.Minute {
+		t.Fatal(took)
 	}
 }
 

@@ -108,19 +108,27 @@ const (
 )
 
 // behind says whether the read model lacks something that the session wrote, or was shown by legacy. It waits for it for
-// no longer than the route allows.
+// no longer than the route allows, and not at all if that is expected to be in vain.
 func (h *Handler) behind(c *Config, r *read) string {
-	until := time.Now().Add(r.route.Wait)
+	ctx, patience := context.Background(), r.route.patience()
+	until := time.Now().Add(patience)
+	inVain := func(at time.Time) bool {
+		return !at.IsZero() && c.Model.Expect(r.m.Name, r.key, at) > time.Until(until)
+	}
 	cookie, _ := r.d.Cookie(pending.Cookie)
-	writes, all := pending.ParseTokens(cookie).For(r.m.Name, r.key)
+	writes, at, all := pending.ParseTokens(cookie).For(r.m.Name, r.key)
 	switch {
 	case !all:
 		return "own_writes_unknown"
-	case len(writes) > 0 && !c.Model.Wait(context.Background(), r.m.Name, r.key, writes, r.route.Wait):
+	case len(writes) == 0 || c.Model.Wait(ctx, r.m.Name, r.key, writes, 0):
+	case inVain(at) || !c.Model.Wait(ctx, r.m.Name, r.key, writes, patience):
 		return "own_writes"
 	}
 	seen, ok := sights(r.d).For(r.m.Name, r.key)
-	if ok && seen.Binds(time.Now()) && !c.Model.Passed(context.Background(), r.m.Name, r.key, seen.At.Add(c.ClockError), time.Until(until)) {
+	if at = seen.At.Add(c.ClockError); !ok || !seen.Binds(time.Now()) || c.Model.Passed(ctx, r.m.Name, r.key, at, 0) {
+		return ""
+	}
+	if inVain(at) || !c.Model.Passed(ctx, r.m.Name, r.key, at, time.Until(until)) {
 		return fellBackSeen
 	}
 	return ""
@@ -191,6 +199,7 @@ func (h *Handler) byLegacy(x *proxy.Exchange, c *Config, r *read) {
 		return
 	}
 	c.Copies.Served(r.m.Name, r.name, capture.Legacy, time.Since(x.Started()))
+	r.route.byLegacy(res.LastByte.Sub(res.Forwarded))
 	if room && !res.ClientGone {
 		p := h.pair(x, c, r, capture.Legacy)
 		p.Legacy = answer(x, string(x.Request.Target()), &res)

@@ -82,7 +82,7 @@ func TestWhatWasSeenIsWidenedByTheClockError(t *testing.T) {
 	at := time.UnixMilli(time.Now().UnixMilli())
 	s.cookies[pending.SeenCookie] = pending.Seen{{Migration: "units", Key: "match/7", At: at, Since: at}}.String()
 	s.get(mapTarget)
-	if len(b.model.asked) != 1 || !b.model.asked[0].Equal(at.Add(time.Hour)) {
+	if len(b.model.asked) == 0 || !b.model.asked[0].Equal(at.Add(time.Hour)) {
 		t.Fatal(b.model.asked, at)
 	}
 }

@@ -174,7 +174,7 @@ func (h *Handler) forwardWrite(x *proxy.Exchange, c *Config, d *route.Decision, 
 // ownWrites is the Set-Cookie value that lets the session wait for what it just wrote.
 func ownWrites(d *route.Decision, w *write, id event.WriteID) []byte {
 	old, _ := d.Cookie(pending.Cookie)
-	t := pending.ParseTokens(old)
+	t, now := pending.ParseTokens(old), time.Now()
 	for _, p := range w.parts {
 		if p.state.Stage != stage.Live {
 			continue
@@ -183,7 +183,7 @@ func ownWrites(d *route.Decision, w *write, id event.WriteID) []byte {
 		if key == "" {
 			key = pending.AnyKey
 		}
-		t = t.Add(pending.Token{Migration: p.m.Name, Key: key, Write: id})
+		t = t.Add(pending.Token{Migration: p.m.Name, Key: key, Write: id, At: now})
 	}
 	return []byte(pending.Cookie + "=" + t.String() + "; Path=/; Max-Age=300; HttpOnly; SameSite=Lax")
 }

@@ -43,6 +43,7 @@ type Tracker struct {
 	mu    sync.Mutex // guards what follows
 	parts map[part]*state
 	read  func(event.Migration) []int
+	now   func() time.Time
 }
 
 type part struct {
@@ -54,6 +55,7 @@ type part struct {
 type state struct {
 	p       event.Progress
 	fences  []event.Fence // the newest that were told, in order of Sent
+	behind  time.Duration // smoothed: how old the newest complete state was when news of it came
 	changed chan struct{} // closed and renewed with each news
 }
 
@@ -73,6 +75,19 @@ func (s *state) learn(fs []event.Fence) {
 	}
 }
 
+// lag smooths how far the news are behind: the age of the newest fence that they are complete up to.
+func (s *state) lag(now time.Time) {
+	i := sort.Search(len(s.fences), func(i int) bool { return s.fences[i].Position > s.p.Position })
+	if i == 0 {
+		return
+	}
+	age := max(0, now.Sub(s.fences[i-1].Sent))
+	if s.behind == 0 {
+		s.behind = age
+	}
+	s.behind += (age - s.behind) / 8
+}
+
 // after is the position of the first fence that was sent after the instant: what legacy showed until then is not above.
 func (s *state) after(t time.Time) (event.Position, bool) {
 	i := sort.Search(len(s.fences), func(i int) bool { return s.fences[i].Sent.After(t) })
@@ -84,7 +99,7 @@ func (s *state) after(t time.Time) (event.Position, bool) {
 
 // New makes a tracker that knows nothing yet.
 func New(partitions int32, log *slog.Logger) *Tracker {
-	return &Tracker{partitions: partitions, log: log, parts: map[part]*state{}, read: func(event.Migration) []int { return first }}
+	return &Tracker{partitions: partitions, log: log, parts: map[part]*state{}, read: func(event.Migration) []int { return first }, now: time.Now}
 }
 
 var first = []int{1}
@@ -142,6 +157,7 @@ func (t *Tracker) Put(p *event.Progress) {
 		return
 	}
 	s.p = *p
+	s.lag(t.now())
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -199,6 +215,18 @@ func (t *Tracker) Passed(ctx context.Context, m event.Migration, k event.Orderin
 	return t.until(ctx, m, k, d, func(p *event.Progress) bool {
 		return p.Complete(k) >= t.after(m, p.Generation, k, at)
 	})
+}
+
+// Expect guesses how long it takes from now until the read model shows what legacy had committed at the instant, from how
+// far it was behind lately. It is a guess for whoever chooses between waiting and asking legacy; zero while nothing is known.
+func (t *Tracker) Expect(m event.Migration, k event.OrderingKey, at time.Time) time.Duration {
+	behind := time.Duration(0)
+	for _, g := range t.generations(m) {
+		t.mu.Lock()
+		behind = max(behind, t.getLocked(part{m, event.Partition(k, t.partitions), g}).behind)
+		t.mu.Unlock()
+	}
+	return max(0, at.Add(behind).Sub(t.now()))
 }
 
 // after is the position up to which legacy may have shown things at an instant, the highest if that is not known yet.

@@ -202,8 +202,12 @@ func TestTokensSurviveTheCookie(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var want Tokens
 		for i := range rapid.IntRange(0, 12).Draw(t, "n") {
-			want = want.Add(Token{event.Migration(rapid.StringMatching(`[a-z0-9_]{1,8}`).Draw(t, "m")), event.OrderingKey(rapid.String().Draw(t, "k")),
-				event.WriteID{Replica: "r-1", Epoch: 1, Seq: event.Seq(i + 1)}})
+			n := Token{Migration: event.Migration(rapid.StringMatching(`[a-z0-9_]{1,8}`).Draw(t, "m")), Key: event.OrderingKey(rapid.String().Draw(t, "k")),
+				Write: event.WriteID{Replica: "r-1", Epoch: 1, Seq: event.Seq(i + 1)}}
+			if ms := rapid.Int64Range(0, 1<<42).Draw(t, "at"); ms > 0 {
+				n.At = time.UnixMilli(ms)
+			}
+			want = want.Add(n)
 		}
 		s := want.String()
 		for i := range len(s) {
@@ -220,16 +224,16 @@ func TestTokensSurviveTheCookie(t *testing.T) {
 func TestMoreKeysThanTokens(t *testing.T) {
 	var ts Tokens
 	for i := range MaxTokens + 1 {
-		ts = ts.Add(Token{"units", event.OrderingKey(string(rune('a' + i))), write})
+		ts = ts.Add(Token{Migration: "units", Key: event.OrderingKey(string(rune('a' + i))), Write: write})
 	}
-	if _, all := ts.For("units", "a"); len(ts.List) != MaxTokens || all {
+	if _, _, all := ts.For("units", "a"); len(ts.List) != MaxTokens || all {
 		t.Fatal("the oldest fell out, and that must be known")
 	}
-	ts = Tokens{}.Add(Token{"units", AnyKey, write})
-	if w, all := ts.For("units", "x"); len(w) != 1 || !all {
+	ts = Tokens{}.Add(Token{Migration: "units", Key: AnyKey, Write: write, At: time.Unix(9, 0)})
+	if w, at, all := ts.For("units", "x"); len(w) != 1 || !all || !at.Equal(time.Unix(9, 0)) {
 		t.Fatal("a write whose key was not known concerns every key")
 	}
-	if w, _ := ts.For("economy", "x"); len(w) != 0 {
+	if w, _, _ := ts.For("economy", "x"); len(w) != 0 {
 		t.Fatal(w)
 	}
 }
@@ -250,4 +254,35 @@ func FuzzParseTokens(f *testing.F) {
 			t.Fatal(d)
 		}
 	})
+}
+
+// How long a read would wait is told by how far the read model was behind lately.
+func TestExpect(t *testing.T) {
+	tr := tracker()
+	now := time.Unix(100, 0)
+	tr.now = func() time.Time { return now }
+	if d := tr.Expect("units", key, now); d != 0 {
+		t.Fatal(d, "nothing is known")
+	}
+	for i := range int64(50) { // news of what was 60 ms ago, each 20 ms
+		n := news(1, i+1)
+		n.Position, n.Fences = event.Position(10*(i+1)), []event.Fence{{Sent: now.Add(-60 * time.Millisecond), Position: event.Position(10 * (i + 1))}}
+		tr.Put(n)
+		now = now.Add(20 * time.Millisecond)
+	}
+	if d := tr.Expect("units", key, now); d != 60*time.Millisecond {
+		t.Fatal(d)
+	}
+	if d := tr.Expect("units", key, now.Add(-45*time.Millisecond)); d != 15*time.Millisecond {
+		t.Fatal(d)
+	}
+	if d := tr.Expect("units", key, now.Add(-time.Second)); d != 0 {
+		t.Fatal(d, "that should be there")
+	}
+	n := news(1, 100)
+	n.Position, n.Fences = 501, []event.Fence{{Sent: now.Add(-860 * time.Millisecond), Position: 501}}
+	tr.Put(n) // older than what was known of legacy: no fence that would tell of a lag
+	if d := tr.Expect("units", key, now); d > 70*time.Millisecond {
+		t.Fatal(d)
+	}
 }

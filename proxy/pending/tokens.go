@@ -2,7 +2,9 @@ package pending
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"banyan/proxy/event"
 )
@@ -24,6 +26,7 @@ type Token struct {
 	Migration event.Migration
 	Key       event.OrderingKey
 	Write     event.WriteID
+	At        time.Time // when legacy answered it; zero: not known, as in a cookie of an older build
 }
 
 // Tokens are a session's newest writes, newest first, at most one for each key.
@@ -45,14 +48,19 @@ func ParseTokens(value string) Tokens {
 			continue
 		}
 		m, rest, ok := strings.Cut(item, "~")
-		k, id, ok2 := strings.Cut(rest, "~")
+		k, rest, ok2 := strings.Cut(rest, "~")
+		id, at, timed := strings.Cut(rest, "~")
 		key, err := url.PathUnescape(k)
 		w, err2 := event.ParseWriteID(id)
 		if !ok || !ok2 || err != nil || err2 != nil {
 			t.Overflow = true
 			continue
 		}
-		t.List = append(t.List, Token{event.Migration(m), event.OrderingKey(key), w})
+		n := Token{Migration: event.Migration(m), Key: event.OrderingKey(key), Write: w}
+		if ms, err := strconv.ParseUint(at, 36, 46); timed && err == nil {
+			n.At = time.UnixMilli(int64(ms))
+		}
+		t.List = append(t.List, n)
 	}
 	return t
 }
@@ -81,6 +89,9 @@ func (t Tokens) String() string {
 			b.WriteString(":")
 		}
 		b.WriteString(string(k.Migration) + "~" + escape(string(k.Key)) + "~" + k.Write.String())
+		if !k.At.IsZero() {
+			b.WriteString("~" + millis(k.At))
+		}
 	}
 	if t.Overflow {
 		if len(t.List) > 0 {
@@ -97,12 +108,16 @@ func escape(s string) string {
 	return strings.NewReplacer("+", "%20", "~", "%7E").Replace(s)
 }
 
-// For are the writes that a read of the key must hold. all is false if there may be more than these.
-func (t Tokens) For(m event.Migration, k event.OrderingKey) (writes []event.WriteID, all bool) {
+// For are the writes that a read of the key must hold, and when the newest of them was answered. all is false if there
+// may be more than these.
+func (t Tokens) For(m event.Migration, k event.OrderingKey) (writes []event.WriteID, newest time.Time, all bool) {
 	for _, x := range t.List {
 		if x.Migration == m && (x.Key == k || x.Key == AnyKey) {
 			writes = append(writes, x.Write)
+			if x.At.After(newest) {
+				newest = x.At
+			}
 		}
 	}
-	return writes, !t.Overflow
+	return writes, newest, !t.Overflow
 }

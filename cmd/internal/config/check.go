@@ -86,9 +86,6 @@ func (m *Migration) defaults() {
 	for i := range m.Writes {
 		set(&m.Writes[i].Applied, "status < 400")
 	}
-	for i := range m.Reads {
-		set(&m.Reads[i].Wait, 100*time.Millisecond)
-	}
 	for i := range m.State {
 		set(&m.State[i].Key, m.OrderBy)
 		set(&m.State[i].Sweep.Every, 10*time.Minute)

@@ -200,7 +200,7 @@ type Read struct {
 	Params        map[string]string `yaml:"params"`
 	CandidatePath string            `yaml:"candidate_path"` // request target at the candidate, a template over the parameters
 	Repeatable    bool              `yaml:"repeatable"`     // legacy may be asked a second time for it
-	Wait          time.Duration     `yaml:"wait"`           // at live, for a session's own last write; default 100ms
+	Wait          time.Duration     `yaml:"wait"`           // at live, at most, for what the session wrote or was shown; then legacy answers; default: as long as legacy takes to answer, 2ms to 100ms
 	Tables        []string          `yaml:"tables"`         // what it shows: changes of other tables do not matter to its comparison; default: every mapped one
 	Compare       []diff.Rule       `yaml:"compare"`
 }
