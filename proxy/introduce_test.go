@@ -159,20 +159,20 @@ func TestConnectionsPerClient(t *testing.T) {
 	if got := s.Stats(); got.Turned != 2 || got.Refused != 0 {
 		t.Errorf("%+v", got)
 	}
-	s = serve(t, proxy.Config{MaxConnsPerClient: 1}, whoIs)
+	s = serve(t, proxy.Config{MaxConnsPerClient: 2}, whoIs)
 	first := s.dial(t)
 	io.WriteString(first, "GET / HTTP/1.1\r\nHost: t\r\n\r\n")
 	if _, err := head(bufio.NewReader(first)); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.opened(t, ""); got != refused {
-		t.Errorf("second: %s", got)
+	if a, b := s.opened(t, ""), s.opened(t, ""); a != served || b != refused {
+		t.Errorf("second %s, third %s", a, b)
 	}
 	first.Close()
-	for deadline := time.Now().Add(wait); s.Stats().Conns > 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(wait); s.Stats().Conns > 1 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond) // the server sees the end of a connection in its own time
 	}
-	if got := s.opened(t, ""); got != served {
-		t.Errorf("after the first was closed: %s", got)
+	if a, b := s.opened(t, ""), s.opened(t, ""); a != served || b != refused {
+		t.Errorf("after the first was closed: %s, then %s", a, b)
 	}
 }
