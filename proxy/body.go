@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"banyan/proxy/upstream"
 )
 
@@ -40,8 +42,12 @@ func (x *Exchange) bodyInPlace() error {
 		if err := x.awaitBody(); err != nil {
 			return err
 		}
+		began, n := upstream.Now(), x.n
 		if err := x.fill(); err != nil {
 			return clientError(err)
+		}
+		if err := x.pace(x.n-n, began); err != nil && int64(x.n-x.r) < x.left {
+			return err
 		}
 	}
 	end := x.r + int(x.left)
@@ -50,13 +56,19 @@ func (x *Exchange) bodyInPlace() error {
 }
 
 func (x *Exchange) bodyInStore(limit int) error {
+	if !x.reserve(cap(x.store)) {
+		return errCrowded
+	}
 	for !x.bodyDone && len(x.store) < limit {
-		if len(x.store) == cap(x.store) {
-			size := max(4<<10, 2*cap(x.store))
+		if len(x.store) == cap(x.store) { // memory is taken for what came, not for what was announced
+			size := max(storeMin, 2*cap(x.store))
 			if x.left > 0 {
-				size = len(x.store) + int(min(x.left, 1<<20))
+				size = int(min(int64(size), int64(len(x.store))+x.left))
 			}
-			x.store = append(make([]byte, 0, min(size, limit)), x.store...)
+			if size = min(size, limit); !x.reserve(size) {
+				return errCrowded
+			}
+			x.store = append(make([]byte, 0, size), x.store...)
 		}
 		n, _, err := x.readBody(x.store[len(x.store):min(cap(x.store), limit)])
 		x.store = x.store[:len(x.store)+n]
@@ -66,6 +78,29 @@ func (x *Exchange) bodyInStore(limit int) error {
 		}
 	}
 	return nil
+}
+
+// storeMin is what a body that does not fit behind its head takes first.
+const storeMin = 8 << 10
+
+// reserve counts n bytes of memory as this exchange's; false says that all exchanges together have too many.
+func (x *Exchange) reserve(n int) bool {
+	more, s := int64(n)-x.reserved, x.conn.srv
+	if more <= 0 {
+		return true
+	}
+	if s.buffered.Add(more) > s.cfg.MaxBuffered {
+		s.buffered.Add(-more)
+		s.overflow.Add(1)
+		return false
+	}
+	x.reserved = int64(n)
+	return true
+}
+
+func (x *Exchange) unreserve() {
+	x.conn.srv.buffered.Add(-x.reserved)
+	x.reserved = 0
 }
 
 var proceed = []byte("HTTP/1.1 100 Continue\r\n\r\n")
@@ -87,11 +122,34 @@ func (x *Exchange) readBody(p []byte) (n int, end bool, err error) {
 	if x.bodyDone {
 		return 0, true, nil
 	}
+	began := upstream.Now()
 	n, x.bodyDone, err = x.client.receive(x, p)
 	if x.taken += int64(n); x.taken > x.conn.srv.cfg.MaxBody {
 		err = errBodySize
 	}
+	if err == nil {
+		err = x.pace(n, began)
+	}
 	return n, x.bodyDone, err
+}
+
+// pace refuses a body that comes more slowly than Config.MinBodyRate. Only time in which the client was waited for counts.
+func (x *Exchange) pace(n int, began int64) error {
+	cfg := &x.conn.srv.cfg
+	if cfg.MinBodyRate == 0 || x.bodyDone {
+		return nil
+	}
+	x.waited += upstream.Now() - began
+	x.came += int64(n)
+	if x.waited < int64(cfg.BodyTimeout) {
+		return nil
+	}
+	slow := float64(x.came) < float64(cfg.MinBodyRate)*time.Duration(x.waited).Seconds()
+	x.waited, x.came = 0, 0
+	if slow {
+		return errSlow
+	}
+	return nil
 }
 
 // receive implements client for HTTP/1.1.

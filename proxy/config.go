@@ -30,9 +30,25 @@ type Config struct {
 	// DrainIdle is how long an idle connection stays open after Shutdown began: a client that is just sending its next
 	// request gets its answer, with Connection: close. Default 1 s.
 	DrainIdle time.Duration
+	// MaxConnsPerClient bounds the connections of one client; one more is answered with 503 at once. A client is an IPv4
+	// address or an IPv6 /64. TrustedProxies and peers on a unix socket stand for many clients, and are not bounded by it.
+	// Default 0: no bound.
+	MaxConnsPerClient int
+	// MaxBuffered bounds the memory of all request bodies that are buffered because a handler or a route needs them. What
+	// needs more is answered with 503; what does not streams. Default 512 MiB.
+	MaxBuffered int64
+	// MinBodyRate is how many bytes a second of a body a client has to send while the proxy waits for it, on average over
+	// each BodyTimeout of waiting; then 408. BodyTimeout alone is met by one byte at a time. Default 0: no bound.
+	MinBodyRate int
 	// TrustedProxies are the peers whose X-Forwarded-… and similar fields are believed. A peer on a unix socket always
-	// is. Default none.
+	// is. Behind ProxyProtocol the peer is the client that the header names, so that listing the balancer has no effect on
+	// what its clients send. Default none.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocol are the peers whose connections begin with a header of the PROXY protocol, version 1 or 2, before TLS;
+	// from them it is mandatory, within HeaderTimeout. The client that it names is the connection's peer from then on. Of a
+	// header that names none, as of a balancer's health check, the peer stays the balancer, whose X-Forwarded-… are not
+	// believed. From all others, and on a unix socket, a header is a malformed request. Default none.
+	ProxyProtocol []netip.Prefix
 }
 
 func (c Config) withDefaults() Config {
@@ -53,6 +69,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxStreams == 0 {
 		c.MaxStreams = 100
 	}
+	if c.MaxBuffered == 0 {
+		c.MaxBuffered = 512 << 20
+	}
 	def(&c.HeaderTimeout, 10*time.Second)
 	def(&c.IdleTimeout, 75*time.Second)
 	def(&c.BodyTimeout, 30*time.Second)
@@ -72,6 +91,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_body: %d is below 0", d.MaxBody)
 	case d.MaxConns < 1:
 		return fmt.Errorf("max_conns: %d is below 1", d.MaxConns)
+	case d.MaxConnsPerClient < 0:
+		return fmt.Errorf("max_conns_per_client: %d is below 0", d.MaxConnsPerClient)
+	case d.MaxBuffered < 1<<20:
+		return fmt.Errorf("max_buffered: %d is below 1 MiB", d.MaxBuffered)
+	case d.MinBodyRate < 0:
+		return fmt.Errorf("min_body_rate: %d is below 0", d.MinBodyRate)
 	case d.MaxStreams < 1 || d.MaxStreams > 10000:
 		return fmt.Errorf("max_streams: %d is not between 1 and 10000", d.MaxStreams)
 	}
@@ -84,16 +109,23 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%s: %v is not between 1ms and 24h", f.name, f.v)
 		}
 	}
-	for _, p := range d.TrustedProxies {
-		if !p.IsValid() {
-			return fmt.Errorf("trusted_proxies: %q is not an address range", p)
+	for _, l := range []struct {
+		name string
+		v    []netip.Prefix
+	}{{"trusted_proxies", d.TrustedProxies}, {"proxy_protocol", d.ProxyProtocol}} {
+		for _, p := range l.v {
+			if !p.IsValid() {
+				return fmt.Errorf("%s: %q is not an address range", l.name, p)
+			}
 		}
 	}
 	return nil
 }
 
-func (c *Config) trusts(a netip.Addr) bool {
-	for _, p := range c.TrustedProxies {
+func (c *Config) trusts(a netip.Addr) bool { return within(c.TrustedProxies, a) }
+
+func within(ranges []netip.Prefix, a netip.Addr) bool {
+	for _, p := range ranges {
 		if p.Contains(a) {
 			return true
 		}

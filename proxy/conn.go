@@ -30,7 +30,10 @@ type conn struct {
 	h2        atomic.Pointer[h2.Conn]
 	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not, or woken
 	peer      netip.AddrPort
-	begun     bool // the first request came, and it is HTTP/1.1
+	local     netip.AddrPort // that the client connected to
+	client    netip.Addr     // whose connections are counted; not valid: nobody's
+	headed    bool           // a PROXY header is to come
+	begun     bool           // the first request came, and it is HTTP/1.1
 	secure    bool
 	trusted   bool
 	forwarded []byte // the X-Forwarded-… lines for this peer, up to the host
@@ -38,26 +41,48 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc}
-	switch a := nc.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		ap := a.AddrPort()
-		c.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		c.trusted = s.cfg.trusts(c.peer.Addr())
-	default:
-		c.trusted = true
-	}
+	peer, ok := address(nc.RemoteAddr())
+	c.local, _ = address(nc.LocalAddr())
+	c.headed = ok && within(s.cfg.ProxyProtocol, peer.Addr())
 	_, c.secure = nc.(*tls.Conn)
 	if sc, ok := nc.(syscall.Conn); ok && !c.secure {
 		c.rc, _ = sc.SyscallConn()
 	}
 	c.firstFn = c.first
-	c.forwarded = append(c.forwarded, "X-Forwarded-For: "...)
+	c.identify(peer, !ok || s.cfg.trusts(peer.Addr()))
+	if ok && !c.headed && !c.trusted {
+		c.client = clientOf(peer.Addr())
+	}
+	c.idleSince.Store(upstream.Now())
+	return c
+}
+
+func address(a net.Addr) (ap netip.AddrPort, ok bool) {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return ap, false
+	}
+	ap = t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), true
+}
+
+// clientOf is whom an address belongs to: a household or a machine with IPv6 has a /64 of them.
+func clientOf(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		p, _ := a.WithZone("").Prefix(64) // of an IPv6 address there is one
+		return p.Addr()
+	}
+	return a
+}
+
+// identify says who the peer is.
+func (c *conn) identify(peer netip.AddrPort, trusted bool) {
+	c.peer, c.trusted = peer, trusted
+	c.forwarded = append(c.forwarded[:0], "X-Forwarded-For: "...)
 	if c.peer.IsValid() {
 		c.forwarded = c.peer.Addr().AppendTo(c.forwarded)
 	}
 	c.forwarded = append(append(append(c.forwarded, "\r\nX-Forwarded-Proto: "...), c.proto()...), "\r\nX-Forwarded-Host: "...)
-	c.idleSince.Store(upstream.Now())
-	return c
 }
 
 func (c *conn) proto() string {
@@ -78,7 +103,7 @@ func (c *conn) serve() {
 		c.nc.Close()
 		c.srv.forget(c)
 	}()
-	if !c.handshake() {
+	if c.headed && !c.introduced() || !c.handshake() {
 		return
 	}
 	for c.next() {
@@ -218,6 +243,7 @@ func (c *conn) exchange() bool {
 		}
 		return false
 	}
+	defer x.unreserve()
 	c.srv.handler.Serve(x)
 	if x.status == 0 {
 		if x.err == nil {

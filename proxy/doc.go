@@ -12,6 +12,9 @@
 // rules and bounds; its requests pass the same parser, and all that is said here holds for them. A stream's exchange runs
 // on a goroutine of its own.
 //
+// A peer that Config.ProxyProtocol lists is a balancer whose connections begin with a PROXY header: the client that it
+// names stands for the peer in all that is said here. What comes otherwise is closed without an answer, and counted.
+//
 // It leaves to others: which upstream a request goes to (Handler), paths, sessions, TLS (give Serve a TLS listener;
 // package certs makes its configuration), what HTTP/2 is as frames (h2).
 //

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -58,8 +57,11 @@ type Exchange struct {
 	chunks   wire.Chunks
 	taken    int64 // decoded bytes taken off the connection
 	bodyDone bool
-	streamed bool // bytes of the body went past the buffer: it cannot be sent twice
-	asked    bool // 100 Continue was said
+	reserved int64 // of Server.buffered
+	waited   int64 // nanoseconds for the client's body, since its rate was last looked at
+	came     int64 // bytes of it in that time
+	streamed bool  // bytes of the body went past the buffer: it cannot be sent twice
+	asked    bool  // 100 Continue was said
 
 	captured   []byte
 	started    time.Time
@@ -84,6 +86,7 @@ var (
 	errHeadSize  = &wire.Error{Status: 431, Reason: "head is too large"}
 	errBodySize  = &wire.Error{Status: 413, Reason: "body is too large"}
 	errSlow      = &wire.Error{Status: 408, Reason: "the client took too long"}
+	errCrowded   = &wire.Error{Status: 503, Reason: "too many bodies are being received"}
 	errNotStatus = errors.New("not a final status code")
 	errReplyHead = errors.New("field cannot stand in a head")
 )
@@ -122,6 +125,7 @@ func (x *Exchange) begin() {
 	x.Route, x.ID, x.TraceID, x.SpanID, x.Slot = "", [16]byte{}, [16]byte{}, [8]byte{}, nil
 	x.body, x.store, x.left, x.taken = nil, x.store[:0], 0, 0
 	x.bodyDone, x.streamed, x.asked = false, false, false
+	x.waited, x.came = 0, 0
 	x.started = time.Time{}
 	x.captured, x.firstByte, x.status, x.sentBytes, x.upstream, x.err = x.captured[:0], time.Time{}, 0, 0, "", nil
 	x.broken, x.clientGone, x.hijacked = false, false, false
@@ -175,7 +179,7 @@ func cutLast(list []byte) (rest, last []byte) {
 	return list[:max(0, i-1)], last
 }
 
-// Peer is the other end of the connection; not valid for a unix socket.
+// Peer is the other end of the connection, or whom its PROXY header names; not valid for a unix socket.
 func (x *Exchange) Peer() netip.AddrPort { return x.conn.peer }
 
 // Trusted tells whether the peer's forwarded fields are believed.
@@ -187,13 +191,7 @@ func (x *Exchange) TLS() bool { return x.conn.secure }
 var _ upstream.Origin = (*Exchange)(nil)
 
 // Local implements upstream.Origin.
-func (x *Exchange) Local() netip.AddrPort {
-	if a, ok := x.conn.nc.LocalAddr().(*net.TCPAddr); ok {
-		ap := a.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	return netip.AddrPort{}
-}
+func (x *Exchange) Local() netip.AddrPort { return x.conn.local }
 
 // Protocol implements upstream.Origin.
 func (x *Exchange) Protocol() string {
@@ -342,6 +340,9 @@ func (x *Exchange) Fail(err error) {
 		}
 	case errors.As(err, &own):
 		status, text = own.Status, own.Reason
+		if own == errCrowded {
+			fields = plainRetry
+		}
 		x.bodyDone = false // whatever follows on the connection is not a request
 	}
 	x.Reply(status, fields, append([]byte(text), '\n'))

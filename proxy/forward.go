@@ -121,12 +121,19 @@ func (x *Exchange) inlineBody() error {
 		}
 	}
 	_, _, err := x.Body(limit)
+	if err == errCrowded {
+		return nil // it streams
+	}
 	return err
 }
 
 // bufferedChunks decodes the part of a chunked body that came with the head.
 func (x *Exchange) bufferedChunks() error {
-	if need := len(x.store) + x.n - x.r; cap(x.store) < need {
+	need := len(x.store) + x.n - x.r
+	if !x.reserve(max(need, cap(x.store))) {
+		return nil // it streams
+	}
+	if cap(x.store) < need {
 		x.store = append(make([]byte, 0, need), x.store...)
 	}
 	n, _, err := x.readBody(x.store[len(x.store):cap(x.store)])

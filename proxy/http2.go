@@ -103,6 +103,7 @@ func (c *conn) serveStream(s *h2.Stream) {
 		x.observe()
 		return
 	}
+	defer x.unreserve()
 	c.srv.handler.Serve(x)
 	if x.status == 0 {
 		if x.err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -33,10 +34,16 @@ type Server struct {
 	exchanges sync.Pool
 	draining  atomic.Bool
 	refused   atomic.Int64
+	turned    atomic.Int64 // refused because their client had too many
+	strangers atomic.Int64 // closed because of their PROXY header
+	warned    atomic.Int64 // upstream.Now when that was last logged
+	buffered  atomic.Int64 // of Config.MaxBuffered
+	overflow  atomic.Int64
 
-	mu        sync.Mutex // guards listeners, conns and the order of draining against them
+	mu        sync.Mutex // guards listeners, conns, clients and the order of draining against them
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
+	clients   map[netip.Addr]int // connections by client, where MaxConnsPerClient bounds them
 }
 
 // NewServer makes a server. observer may be nil; log may be nil.
@@ -48,7 +55,7 @@ func NewServer(cfg Config, h Handler, observer Observer, log *slog.Logger) (*Ser
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg.withDefaults(), handler: h, observer: observer, log: log,
-		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}}
+		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, clients: map[netip.Addr]int{}}
 	s.exchanges.New = func() any { return newExchange() }
 	return s, nil
 }
@@ -122,11 +129,13 @@ func (s *Server) start(nc net.Conn) {
 	if s.draining.Load() || len(s.conns) >= s.cfg.MaxConns {
 		s.mu.Unlock()
 		s.refused.Add(1)
-		if !c.secure { // over TLS, a word would take a handshake first
-			nc.SetWriteDeadline(time.Now().Add(time.Millisecond))
-			nc.Write([]byte(full))
-		}
-		nc.Close()
+		c.refuse()
+		return
+	}
+	if !s.admitLocked(c) {
+		s.mu.Unlock()
+		s.turned.Add(1)
+		c.refuse()
 		return
 	}
 	s.conns[c] = struct{}{}
@@ -134,23 +143,58 @@ func (s *Server) start(nc net.Conn) {
 	go c.serve()
 }
 
+// admitLocked counts the connection as its client's, if he may have one more.
+func (s *Server) admitLocked(c *conn) bool {
+	if s.cfg.MaxConnsPerClient == 0 || !c.client.IsValid() {
+		return true
+	}
+	if s.clients[c.client] >= s.cfg.MaxConnsPerClient {
+		c.client = netip.Addr{}
+		return false
+	}
+	s.clients[c.client]++
+	return true
+}
+
+// refuse closes a connection that is one too many.
+func (c *conn) refuse() {
+	if !c.secure { // over TLS, a word would take a handshake first
+		c.nc.SetWriteDeadline(time.Now().Add(time.Millisecond))
+		c.nc.Write([]byte(full))
+	}
+	c.nc.Close()
+}
+
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.conns, c)
-	s.mu.Unlock()
+	if n, ok := s.clients[c.client]; ok && n > 1 {
+		s.clients[c.client] = n - 1
+	} else {
+		delete(s.clients, c.client)
+	}
 }
 
 // Stats are a server's numbers at one moment.
 type Stats struct {
 	Conns   int   // open connections
 	Refused int64 // connections answered with 503, since the start
+	// Turned is connections answered with 503 because their client had Config.MaxConnsPerClient, since the start.
+	Turned int64
+	// Strangers is connections closed because no PROXY header came where one must, since the start.
+	Strangers int64
+	// Buffered is the memory of buffered bodies, of Config.MaxBuffered.
+	Buffered int64
+	// Overflow is how many bodies were not buffered because of that bound, since the start.
+	Overflow int64
 }
 
 // Stats tells how many connections there are.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{len(s.conns), s.refused.Load()}
+	return Stats{len(s.conns), s.refused.Load(), s.turned.Load(), s.strangers.Load(), s.buffered.Load(), s.overflow.Load()}
 }
 
 // Shutdown drains: no connection is accepted any more, exchanges under way end, their answers say Connection: close,

@@ -49,6 +49,13 @@ func (f *File) defaults() {
 	set(&p.Limits.Inline, 1<<20)
 	set(&p.Limits.Connections, 20000)
 	set(&p.Limits.Streams, 100)
+	set(&p.Limits.Buffered, 512<<20)
+	if p.Limits.BodyRate == nil {
+		p.Limits.BodyRate = new(Bytes)
+		*p.Limits.BodyRate = 100
+	}
+	set(&p.Limits.BodyTimeout, 30*time.Second)
+	set(&p.Limits.WriteTimeout, 60*time.Second)
 	set(&p.Limits.HeaderTimeout, 5*time.Second)
 	set(&p.Limits.IdleTimeout, 75*time.Second)
 	set(&p.Limits.Drain, 30*time.Second)
@@ -146,9 +153,31 @@ func (f *File) checkProxy(d *decoder) {
 		}
 	}
 	f.checkTLS(d)
-	for i, c := range p.TrustedProxies {
-		if _, err := netip.ParsePrefix(c); err != nil {
-			d.failPath(fmt.Sprintf("proxy.trusted_proxies[%d]", i), "a single address is 10.0.0.1/32", "%q: want a range such as 10.0.0.0/8", c)
+	for _, l := range []struct {
+		path   string
+		ranges []string
+	}{{"proxy.trusted_proxies", p.TrustedProxies}, {"proxy.proxy_protocol", p.ProxyProtocol}} {
+		for i, c := range l.ranges {
+			if _, err := netip.ParsePrefix(c); err != nil {
+				d.failPath(fmt.Sprintf("%s[%d]", l.path, i), "a single address is 10.0.0.1/32", "%q: want a range such as 10.0.0.0/8", c)
+			}
+		}
+	}
+	if n := p.Limits.ConnectionsPerClient; n < 0 {
+		d.failPath("proxy.limits.connections_per_client", "", "%d: want 1 or more, or 0 for no bound", n)
+	}
+	if b := p.Limits.Buffered; b < 1<<20 || b < p.Limits.Inline {
+		d.failPath("proxy.limits.buffered", "", "%s: want 1MiB or more, and no less than limits.inline, %s", b, p.Limits.Inline)
+	}
+	if r := *p.Limits.BodyRate; r > 1<<20 {
+		d.failPath("proxy.limits.body_rate", "", "%s: want at most 1MiB, a second", r)
+	}
+	for _, l := range []struct {
+		path string
+		v    time.Duration
+	}{{"proxy.limits.body_timeout", p.Limits.BodyTimeout}, {"proxy.limits.write_timeout", p.Limits.WriteTimeout}} {
+		if l.v < time.Millisecond || l.v > 24*time.Hour {
+			d.failPath(l.path, "", "%v: want 1ms to 24h", l.v)
 		}
 	}
 	if a := p.Journal.Ack; a != "journal" && a != "memory" {

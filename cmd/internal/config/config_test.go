@@ -332,3 +332,37 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestDefenceIsChecked(t *testing.T) {
+	text := problems(t, small+`proxy:
+  proxy_protocol: [10.0.0.0/8, 10.0.0.1]
+  limits:
+    connections_per_client: -1
+    inline: 2MiB
+    buffered: 1MiB
+    body_rate: 2MiB
+    body_timeout: 48h
+    write_timeout: 1us
+`).Error()
+	for _, want := range []string{
+		`banyan.yaml:4:32: proxy.proxy_protocol[1]: "10.0.0.1": want a range such as 10.0.0.0/8`,
+		`banyan.yaml:6:5: proxy.limits.connections_per_client: -1: want 1 or more, or 0 for no bound`,
+		`banyan.yaml:8:5: proxy.limits.buffered: 1MiB: want 1MiB or more, and no less than limits.inline, 2MiB`,
+		`banyan.yaml:9:5: proxy.limits.body_rate: 2MiB: want at most 1MiB, a second`,
+		`banyan.yaml:10:5: proxy.limits.body_timeout: 48h0m0s: want 1ms to 24h`,
+		`banyan.yaml:11:5: proxy.limits.write_timeout: 1µs: want 1ms to 24h`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("errors\n%s\nlack\n%s", text, want)
+		}
+	}
+	for text, want := range map[string]Bytes{"": 100, "proxy: { limits: { body_rate: 0 } }\n": 0} {
+		f, err := Parse("banyan.yaml", []byte(small+text), env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l := f.Proxy.Limits; *l.BodyRate != want || l.Buffered != 512<<20 || l.ConnectionsPerClient != 0 {
+			t.Errorf("%q: %+v", text, l)
+		}
+	}
+}

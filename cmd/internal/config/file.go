@@ -37,9 +37,12 @@ type Proxy struct {
 	Token          string   `yaml:"token"`           // of the admin API; default: a file made at the first start, readable by its owner only
 	Replica        string   `yaml:"replica"`         // this proxy's name, the same at each start; default: the host's name
 	TrustedProxies []string `yaml:"trusted_proxies"` // CIDRs whose X-Forwarded-* are believed
-	Limits         Limits   `yaml:"limits"`
-	Journal        Journal  `yaml:"journal"`
-	Redact         []string `yaml:"redact"` // "form.pass*", "json.token": masked beside the defaults before the journal
+	// ProxyProtocol is CIDRs of balancers that forward TCP: each connection of theirs has to begin with a header of the
+	// PROXY protocol, before TLS, which names the client. trusted_proxies is then asked about that client. Default: none.
+	ProxyProtocol []string `yaml:"proxy_protocol"`
+	Limits        Limits   `yaml:"limits"`
+	Journal       Journal  `yaml:"journal"`
+	Redact        []string `yaml:"redact"` // "form.pass*", "json.token": masked beside the defaults before the journal
 	// HashKey makes session hashes useless to others; the same for all proxies. Default: a file made at the first start.
 	HashKey  string   `yaml:"hash_key"`
 	Sessions Sessions `yaml:"sessions"`
@@ -67,10 +70,18 @@ type Sessions struct {
 
 // Limits bound what a client may ask of the proxy. Zero values are the defaults.
 type Limits struct {
-	Head          Bytes         `yaml:"head"`           // request line and fields; default 64KiB
-	Body          Bytes         `yaml:"body"`           // default 64MiB
-	Inline        Bytes         `yaml:"inline"`         // of a body that is read before legacy is asked; default 1MiB
-	Connections   int           `yaml:"connections"`    // default 20000
+	Head        Bytes `yaml:"head"`        // request line and fields; default 64KiB
+	Body        Bytes `yaml:"body"`        // default 64MiB
+	Inline      Bytes `yaml:"inline"`      // of a body that is read before legacy is asked; default 1MiB
+	Connections int   `yaml:"connections"` // default 20000
+	// ConnectionsPerClient bounds the connections of one IPv4 address or IPv6 /64 that is not in trusted_proxies. Many
+	// players may share an address. Default: no bound.
+	ConnectionsPerClient int   `yaml:"connections_per_client"`
+	Buffered             Bytes `yaml:"buffered"` // memory of all bodies that are held for routes; what needs more gets 503; default 512MiB
+	// BodyRate is what a client has to send of a body each second, on average over body_timeout; 0: no floor. Default 100B.
+	BodyRate      *Bytes        `yaml:"body_rate"`
+	BodyTimeout   time.Duration `yaml:"body_timeout"`   // between two pieces of a body; default 30s
+	WriteTimeout  time.Duration `yaml:"write_timeout"`  // until a client takes more of an answer; default 60s
 	Streams       int           `yaml:"streams"`        // requests at a time on one HTTP/2 connection; default 100
 	HeaderTimeout time.Duration `yaml:"header_timeout"` // default 5s
 	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // default 75s

@@ -89,13 +89,13 @@ func (p *Proxy) start(ctx context.Context) error {
 	}
 	p.Handler = h
 	cfg := proxy.Config{MaxHead: int(p.f.Proxy.Limits.Head), MaxBody: int64(p.f.Proxy.Limits.Body), MaxConns: p.f.Proxy.Limits.Connections, MaxStreams: p.f.Proxy.Limits.Streams,
-		HeaderTimeout: p.f.Proxy.Limits.HeaderTimeout, IdleTimeout: p.f.Proxy.Limits.IdleTimeout}
-	for _, c := range p.f.Proxy.TrustedProxies {
-		prefix, err := netip.ParsePrefix(c)
-		if err != nil {
-			return fmt.Errorf("proxy.trusted_proxies: %w", err)
-		}
-		cfg.TrustedProxies = append(cfg.TrustedProxies, prefix)
+		HeaderTimeout: p.f.Proxy.Limits.HeaderTimeout, IdleTimeout: p.f.Proxy.Limits.IdleTimeout, MaxConnsPerClient: p.f.Proxy.Limits.ConnectionsPerClient,
+		MaxBuffered: int64(p.f.Proxy.Limits.Buffered), MinBodyRate: int(*p.f.Proxy.Limits.BodyRate), BodyTimeout: p.f.Proxy.Limits.BodyTimeout, WriteTimeout: p.f.Proxy.Limits.WriteTimeout}
+	if cfg.TrustedProxies, err = prefixes("trusted_proxies", p.f.Proxy.TrustedProxies); err != nil {
+		return err
+	}
+	if cfg.ProxyProtocol, err = prefixes("proxy_protocol", p.f.Proxy.ProxyProtocol); err != nil {
+		return err
 	}
 	if p.Srv, err = proxy.NewServer(cfg, h, p.o.Observer, p.o.Log); err != nil {
 		return err
@@ -117,6 +117,17 @@ func (p *Proxy) start(ctx context.Context) error {
 		p.startRecording(ctx)
 	}
 	return nil
+}
+
+func prefixes(field string, list []string) (out []netip.Prefix, err error) {
+	for _, c := range list {
+		prefix, err := netip.ParsePrefix(c)
+		if err != nil {
+			return nil, fmt.Errorf("proxy.%s: %w", field, err)
+		}
+		out = append(out, prefix)
+	}
+	return out, nil
 }
 
 // openTLS opens the listener for HTTPS, if there is to be one.

@@ -56,6 +56,10 @@ var instruments = []instrument{
 	{"banyan.upstream.breaker.open", gauge, "", "1 while the breaker is open and legacy answers instead.", []string{aUpstream}},
 	{"banyan.server.connections", gauge, "{connection}", "Connections of clients.", nil},
 	{"banyan.server.refused", counter, "{connection}", "Connections refused because there were too many.", nil},
+	{"banyan.server.client.refused", counter, "{connection}", "Connections refused because their client had too many.", nil},
+	{"banyan.server.proxy_header.failures", counter, "{connection}", "Connections closed because their PROXY header was missing or wrong.", nil},
+	{"banyan.server.buffered", gauge, "By", "Memory of bodies that are held for routes.", nil},
+	{"banyan.server.buffered.overflows", counter, "{request}", "Bodies that were not held because others took all the memory for it.", nil},
 
 	{"banyan.route.requests", counter, "{request}", "Requests by what the routes say of them.", []string{"banyan.route.kind"}},
 	{"banyan.route.fallbacks", counter, "{read}", "Reads in the candidate's share that legacy had to answer.", []string{aMigration, aRoute, "banyan.fallback.reason"}},

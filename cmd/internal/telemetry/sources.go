@@ -36,6 +36,10 @@ func (p *Provider) ObserveProxy(s Sources) error {
 	if s.Server != nil {
 		observe("banyan.server.connections", func() []Value { return One(s.Server().Conns) })
 		observe("banyan.server.refused", func() []Value { return One(s.Server().Refused) })
+		observe("banyan.server.client.refused", func() []Value { return One(s.Server().Turned) })
+		observe("banyan.server.proxy_header.failures", func() []Value { return One(s.Server().Strangers) })
+		observe("banyan.server.buffered", func() []Value { return One(s.Server().Buffered) })
+		observe("banyan.server.buffered.overflows", func() []Value { return One(s.Server().Overflow) })
 	}
 	if s.Upstreams != nil {
 		observe("http.client.open_connections", func() []Value { return connections(s.Upstreams()) })

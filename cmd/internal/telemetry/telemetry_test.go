@@ -242,7 +242,7 @@ func TestProxySources(t *testing.T) {
 	c := &migrate.Counters{}
 	c.Writes.Store(5)
 	err := p.ObserveProxy(Sources{
-		Server:    func() proxy.Stats { return proxy.Stats{Conns: 3} },
+		Server:    func() proxy.Stats { return proxy.Stats{Conns: 3, Turned: 4, Strangers: 5, Buffered: 6, Overflow: 7} },
 		Upstreams: func() map[string]upstream.Stats { return map[string]upstream.Stats{"legacy": {Open: 4, Idle: 1}} },
 		Balancers: func() map[string]balance.Stats {
 			return map[string]balance.Stats{"legacy": {Waiting: 2, Turned: balance.Turned{Full: 7}, Open: true, Instances: []balance.InstanceStats{
@@ -263,6 +263,10 @@ func TestProxySources(t *testing.T) {
 	text := scrape(t, p)
 	for _, want := range []string{
 		`banyan_server_connections 3`,
+		`banyan_server_client_refused_total 4`,
+		`banyan_server_proxy_header_failures_total 5`,
+		`banyan_server_buffered_bytes 6`,
+		`banyan_server_buffered_overflows_total 7`,
 		`http_client_open_connections{banyan_upstream_name="legacy",http_connection_state="active"} 3`,
 		`banyan_upstream_instance_state{banyan_upstream_instance="http://10.0.0.1",banyan_upstream_name="legacy"} 3`,
 		`banyan_upstream_instance_state{banyan_upstream_instance="http://10.0.0.2",banyan_upstream_name="legacy"} 1`,

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// files raises how many a process may open: each connection is one here, and two in the proxy.
+func files(t *testing.T, n uint64) {
+	t.Helper()
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		t.Fatal(err)
+	}
+	if l.Cur = max(l.Cur, min(n, l.Max)); l.Cur < n {
+		t.Skipf("%d open files are allowed, %d are needed: ulimit -Hn", l.Cur, n)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memory is what a process holds, in MiB.
+func memory(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(b), "VmRSS:")
+	kib, err := strconv.Atoi(strings.Fields(after)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib >> 10
+}
+
+// peak is the most that it held.
+func peak(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(b), "VmHWM:")
+	kib, err := strconv.Atoi(strings.Fields(after)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib >> 10
+}
+
+// sink reads bodies and answers with their length.
+func sink(t *testing.T) string {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// idlers opens n connections that have been served once, and gives what the proxy holds then.
+func idlers(t *testing.T, n int) int {
+	t.Helper()
+	files(t, uint64(n)+1000)
+	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", sink(t))
+	var wg sync.WaitGroup
+	conns, next := make([]net.Conn, n), atomic.Int64{}
+	errs := make(chan error, 16)
+	for range cap(errs) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				c, err := net.Dial("tcp", p.addr)
+				if err == nil {
+					conns[i] = c
+					_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: game.test\r\n\r\n")
+				}
+				if err == nil {
+					var a *http.Response
+					if a, err = http.ReadResponse(bufio.NewReaderSize(c, 512), nil); err == nil {
+						_, err = io.Copy(io.Discard, a.Body)
+					}
+				}
+				if err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	defer func() {
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}()
+	select {
+	case err := <-errs:
+		t.Fatal(err)
+	default:
+	}
+	return memory(t, p.cmd.Process.Pid)
+}
+
+func TestIdleConnectionsHoldLittle(t *testing.T) {
+	got := idlers(t, 1000)
+	t.Logf("1000 idle connections: %d MiB", got)
+	if got > 80 {
+		t.Errorf("%d MiB, want at most 80", got)
+	}
+}
+
+// besieged has slow clients, who begin a head and send a byte of it now and then, and parallel uploads of size bytes,
+// while others are served. It tells the most that the proxy held, and the others' worst of a hundred without and with.
+func besieged(t *testing.T, slow, uploads, size int) (most int, without, with time.Duration) {
+	t.Helper()
+	files(t, uint64(slow+2*uploads)+1000)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "banyan.yaml")
+	rewrite(t, file, fmt.Sprintf("version: 1\nproxy: { listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", journal: { dir: %q } }\nupstreams: { legacy: { http: %q } }\n", dir, sink(t)))
+	p := start(t, "proxy", "-c", file)
+	others := func(ctx context.Context, atLeast int) time.Duration {
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		r := bufio.NewReader(c)
+		var took []time.Duration
+		for len(took) < atLeast || ctx.Err() == nil {
+			began := time.Now()
+			io.WriteString(c, "POST /other HTTP/1.1\r\nHost: game.test\r\nContent-Length: 5\r\n\r\nhello")
+			a, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatalf("request %d of the others: %v", len(took), err)
+			}
+			b, err := io.ReadAll(a.Body)
+			if err != nil || a.StatusCode != 200 || string(b) != "5" {
+				t.Fatalf("request %d of the others: %d %q: %v", len(took), a.StatusCode, b, err)
+			}
+			took = append(took, time.Since(began))
+		}
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	over, stop := context.WithCancel(t.Context())
+	stop()
+	without = others(over, 300)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var wg, up sync.WaitGroup
+	errs := make(chan error, uploads)
+	for range slow {
+		wg.Go(func() {
+			for ctx.Err() == nil { // who is thrown out comes back
+				c, err := net.Dial("tcp", p.addr)
+				if err != nil {
+					return
+				}
+				io.WriteString(c, "GET / HTTP/1.1\r\nHost: game.test\r\nX-Slow: ")
+				for err == nil && ctx.Err() == nil {
+					select {
+					case <-ctx.Done():
+					case <-time.After(500 * time.Millisecond):
+					}
+					_, err = c.Write([]byte("a"))
+				}
+				c.Close()
+			}
+		})
+	}
+	piece := make([]byte, 64<<10)
+	for range uploads {
+		up.Go(func() {
+			c, err := net.Dial("tcp", p.addr)
+			if err != nil {
+				errs <- err
+				return
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "POST /upload HTTP/1.1\r\nHost: game.test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", size)
+			for sent := 0; sent < size && err == nil; sent += len(piece) {
+				_, err = c.Write(piece[:min(len(piece), size-sent)])
+			}
+			b, _ := io.ReadAll(c)
+			if err != nil || !strings.HasSuffix(string(b), "\r\n\r\n"+strconv.Itoa(size)) {
+				errs <- fmt.Errorf("an upload: %v, %q", err, b)
+			}
+		})
+	}
+	go func() { up.Wait(); stop() }() // ends with the uploads
+	with = others(ctx, 300)
+	up.Wait()
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		t.Error(err)
+	}
+	return peak(t, p.cmd.Process.Pid), without, with
+}
+
+func TestSlowClientsAndUploadsHoldLittle(t *testing.T) {
+	got, without, with := besieged(t, 100, 20, 2<<20)
+	t.Logf("100 slow clients and 20 uploads of 2 MiB: at most %d MiB; others' p99 %v, %v without", got, with, without)
+	if got > 120 {
+		t.Errorf("%d MiB, want at most 120", got)
+	}
+}
