@@ -100,7 +100,7 @@ func TestASessionDoesNotStickToLegacy(t *testing.T) {
 	if by, _ := s.get(mapTarget); by != "legacy" {
 		t.Fatal(by)
 	}
-	set(now.Add(-pending.SeenFor))
+	set(now.Add(-pending.SeenFor - time.Millisecond)) // the cookie has whole milliseconds, rounded up
 	if by, resp := s.get(mapTarget); by != "candidate" || len(resp.Cookies()) != 0 {
 		t.Fatal(by)
 	}
