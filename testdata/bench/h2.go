@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -84,7 +85,7 @@ func runHTTP2(rounds int, dur time.Duration, front, back, self, dir, backend, pr
 		fmt.Fprintf(os.Stderr, "HTTP/2, round %d of %d\n", round+1, rounds)
 	}
 	fmt.Printf("\nHTTP/2, 32 connections of 4 requests at a time\n")
-	report(got, works2, []string{"nginx", "banyan", "net/http"}, 0)
+	report(got, works2, []string{"nginx", "banyan", "net/http"}, "")
 	return nil
 }
 
@@ -106,7 +107,18 @@ func writeCertificate(dir string) error {
 		os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kder}), 0o600))
 }
 
-// serveNetHTTP is what Go's library offers, with enough idle connections.
+type buffers struct{ p sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if v, ok := b.p.Get().(*[]byte); ok {
+		return *v
+	}
+	return make([]byte, 32<<10)
+}
+
+func (b *buffers) Put(v []byte) { b.p.Put(&v) }
+
+// serveNetHTTP is what Go's library offers, with enough idle connections and buffers that are used again.
 func serveNetHTTP(args []string) error {
 	fs := flag.NewFlagSet("nethttp", flag.ContinueOnError)
 	listen := fs.String("listen", "", "")
@@ -122,7 +134,7 @@ func serveNetHTTP(args []string) error {
 	}
 	s := &http.Server{Addr: *listen, Protocols: new(http.Protocols), TLSConfig: &tls.Config{DynamicRecordSizingDisabled: true},
 		Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u); r.SetXForwarded() },
-			Transport: &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024}}}
+			BufferPool: &buffers{}, Transport: &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, DisableCompression: true}}}
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
 	s.Protocols.SetHTTP1(true)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -38,12 +39,14 @@ func loadMain(args []string) error {
 	method := fs.String("method", "GET", "")
 	path := fs.String("path", "/", "")
 	body := fs.Int("body", 0, "")
+	rate := fs.Float64("rate", 0, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
-	l := loader{request: request(*method, *path, *addr, *body), pid: *pid, also: *also, byFD: map[int32]*client{}}
+	l := loader{request: request(*method, *path, *addr, *body), pid: *pid, also: *also, byFD: map[int32]*client{}, rate: *rate}
+	l.session = bytes.Index(l.request, []byte("PHPSESSID=")) + len("PHPSESSID=")
 	n := *conns
 	if *idle > 0 {
 		n = *idle
@@ -78,15 +81,18 @@ func request(method, path, host string, body int) []byte {
 
 type client struct {
 	fd   int
+	id   string // of its session
 	got  int
 	sent time.Time
 }
 
 type loader struct {
 	request []byte
-	pid     string // of the proxy, several with ','
-	also    string // of what it asks
-	size    int    // of one whole answer
+	pid     string  // of the proxy, several with ','
+	also    string  // of what it asks
+	rate    float64 // of requests a second, with the gaps of a Poisson process; 0: as answers come
+	session int     // where the session's id begins
+	size    int     // of one whole answer
 	ep      int
 	clients []*client
 	byFD    map[int32]*client
@@ -103,7 +109,7 @@ func (l *loader) open(addr string, n int) (err error) {
 	}
 	sa := &syscall.SockaddrInet4{Port: ta.Port, Addr: [4]byte(ta.IP.To4())}
 	buf := make([]byte, 256<<10)
-	for range n {
+	for i := range n {
 		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -116,7 +122,7 @@ func (l *loader) open(addr string, n int) (err error) {
 			return err
 		}
 		syscall.SetNonblock(fd, true)
-		c := &client{fd: fd}
+		c := &client{fd: fd, id: fmt.Sprintf("%06d", i)}
 		l.clients = append(l.clients, c)
 		l.byFD[int32(fd)] = c
 		if err := syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}); err != nil {
@@ -157,19 +163,42 @@ func (l *loader) run(d time.Duration, s *sample) error {
 	var lat []time.Duration
 	buf, events := make([]byte, 256<<10), make([]syscall.EpollEvent, 256)
 	busy := 0
-	for _, c := range l.clients {
-		if err := l.send(c); err != nil {
-			return err
+	free := slices.Clone(l.clients)
+	began := time.Now()
+	due := began // when the next request is to be sent, at a rate
+	if l.rate == 0 {
+		free = nil
+		for _, c := range l.clients {
+			if err := l.send(c); err != nil {
+				return err
+			}
+			busy++
 		}
-		busy++
 	}
-	cpu, also, began := cpuTime(l.pid), cpuTime(l.also), time.Now()
-	for busy > 0 {
-		n, err := syscall.EpollWait(l.ep, events, 2000)
+	cpu, also := cpuTime(l.pid), cpuTime(l.also)
+	for busy > 0 || l.rate > 0 && due.Sub(began) < d {
+		for l.rate > 0 && len(free) > 0 && due.Sub(began) < d && !time.Now().Before(due) {
+			c := free[len(free)-1]
+			if err := l.send(c); err != nil {
+				return err
+			}
+			c.sent, free, busy = due, free[:len(free)-1], busy+1 // who waits for a connection waits as well
+			due = due.Add(time.Duration(rand.ExpFloat64() / l.rate * 1e9))
+		}
+		if l.rate > 0 && len(free) > 0 && due.Sub(began) < d {
+			if err := l.await(time.Until(due)); err != nil {
+				return err
+			}
+		}
+		wait := 2000
+		if l.rate > 0 && len(free) > 0 && due.Sub(began) < d {
+			wait = 0
+		}
+		n, err := syscall.EpollWait(l.ep, events, wait)
 		if err == syscall.EINTR {
 			continue
 		}
-		if err != nil || n == 0 {
+		if err != nil || n == 0 && wait > 0 {
 			return fmt.Errorf("no answer for 2 s (%v)", err)
 		}
 		now := time.Now()
@@ -192,7 +221,9 @@ func (l *loader) run(d time.Duration, s *sample) error {
 				return fmt.Errorf("answer has %d bytes, not %d", c.got, l.size)
 			}
 			lat = append(lat, now.Sub(c.sent))
-			if now.Sub(began) > d {
+			if l.rate > 0 {
+				c.got, busy, free = 0, busy-1, append(free, c)
+			} else if now.Sub(began) > d {
 				busy--
 			} else if err := l.send(c); err != nil {
 				return err
@@ -211,8 +242,23 @@ func (l *loader) run(d time.Duration, s *sample) error {
 	return nil
 }
 
+// await returns when a connection has something or the time is over: epoll itself counts milliseconds.
+func (l *loader) await(d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	var set syscall.FdSet
+	set.Bits[l.ep/64] |= 1 << (l.ep % 64)
+	tv := syscall.NsecToTimeval(int64(d))
+	if _, err := syscall.Select(l.ep+1, &set, nil, nil, &tv); err != nil && err != syscall.EINTR {
+		return err
+	}
+	return nil
+}
+
 func (l *loader) send(c *client) error {
 	c.got, c.sent = 0, time.Now()
+	copy(l.request[l.session:], c.id)
 	n, err := syscall.Write(c.fd, l.request)
 	if err == nil && n != len(l.request) {
 		err = fmt.Errorf("wrote %d bytes of %d", n, len(l.request))

@@ -2,12 +2,14 @@
 // processes: a backend nginx and a loader on one core, nginx and banyan in turn alone on another. It prints medians of
 // alternating rounds, and their ratio, which holds on a machine whose absolute numbers do not.
 //
-//	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about two minutes
+//	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about seven minutes
+//	go run ./testdata/bench -scenes h1           over HTTP/1.1 alone, with HAProxy, Caddy and httputil.ReverseProxy where installed
+//	go run ./testdata/bench -scenes mirror       POSTs that go to Kafka through the journal, against nginx's mirror; then Kafka dies
 //	go run ./testdata/bench -scenes h2           over HTTP/2 alone, in clear and over TLS, with net/http as a third
 //	go run ./testdata/bench -rounds 5 -work get1k
 //	go run ./testdata/bench -scenes php          the same for a tiny script of php-fpm, which each front asks over FastCGI
 //
-// It needs nginx and taskset, two cores, and nobody else's load on them to be exact. CPU time is read from
+// It needs nginx and taskset, two cores, for mirror Java and Kafka as package lab finds them, and nobody else's load on them to be exact. CPU time is read from
 // /proc/PID/task/*/schedstat.
 package main
 
@@ -29,12 +31,28 @@ import (
 type work struct {
 	name, method, path string
 	body               int
+	rate               int // requests a second, however long the answers take; 0: each connection asks again at once
 }
 
+// The query takes part in the choice of a route, and none matches.
 var works = []work{
-	{"get1k", "GET", "/1k", 0},
-	{"post2k", "POST", "/post", 2048},
-	{"get64k", "GET", "/64k", 0},
+	{"get1k", "GET", "/1k?page=map&action=view&match=7", 0, 0},
+	{"post2k", "POST", "/post?page=map&action=view&match=7", 2048, 0},
+	{"get64k", "GET", "/64k?page=map&action=view&match=7", 0, 0},
+	{"get1k-open", "GET", "/1k?page=map&action=view&match=7", 0, 2000},
+}
+
+// bench is one run.
+type bench struct {
+	rounds                                 int
+	dur                                    time.Duration
+	conns                                  int
+	idle, only                             string
+	front, back, self, dir, profile, extra string
+	backend, second, broker, binary        string
+	features                               bool
+	starts                                 int
+	home                                   string // of the last banyan
 }
 
 func main() {
@@ -53,9 +71,11 @@ func main() {
 	rounds := flag.Int("rounds", 3, "alternations")
 	dur := flag.Duration("dur", 2*time.Second, "of one measurement")
 	conns := flag.Int("conns", 64, "keep-alive connections")
-	idle := flag.Int("idle", 2000, "idle connections for the memory figure, 0 for none")
-	only := flag.String("work", "get1k,post2k,get64k", "kinds of request")
-	scenes := flag.String("scenes", "h1,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; php: a tiny script over FastCGI")
+	idle := flag.String("idle", "2000,10000", "idle connections for the memory figures, \"\" for none")
+	only := flag.String("work", "get1k,post2k,get64k,get1k-open", "kinds of request")
+	scenes := flag.String("scenes", "h1,mirror,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; mirror: POSTs to Kafka as well; php: a tiny script over FastCGI")
+	features := flag.Bool("features", true, "in h1, measure the real program with routes, sticky sessions and metrics besides the bare request path")
+	binary := flag.String("binary", "", "of banyan; default: it is built")
 	cores := flag.String("cores", "0,1", "of the proxy; of backend and loader")
 	profile := flag.String("profile", "", "write banyan's CPU profile of the first kind of request here")
 	extra := flag.String("peer", "", "another proxy to measure: a command in which LISTEN and LEGACY are replaced by host:port")
@@ -65,7 +85,7 @@ func main() {
 			exit(err)
 		}
 	}
-	exit(run(*rounds, *dur, *conns, *idle, *only, *scenes, *cores, *profile, *extra))
+	exit((&bench{rounds: *rounds, dur: *dur, conns: *conns, idle: *idle, only: *only, profile: *profile, extra: *extra, binary: *binary, features: *features}).run(*scenes, *cores))
 }
 
 func exit(err error) {
@@ -81,106 +101,152 @@ type peer struct {
 	cmd  func(addr string) []string
 }
 
-func run(rounds int, dur time.Duration, conns, idle int, only, scenes, cores, profile, extra string) error {
-	front, back, ok := strings.Cut(cores, ",")
-	if !ok {
+func (b *bench) run(scenes, cores string) (err error) {
+	var ok bool
+	if b.front, b.back, ok = strings.Cut(cores, ","); !ok {
 		return errors.New("-cores wants two, as 0,1")
 	}
-	dir, err := os.MkdirTemp("", "banyan-bench-")
-	if err != nil {
+	if b.dir, err = os.MkdirTemp("", "banyan-bench-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	self, err := os.Executable()
-	if err != nil {
+	defer os.RemoveAll(b.dir)
+	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	backend, err := freeAddr()
-	if err != nil {
+	if b.backend, err = freeAddr(); err != nil {
 		return err
 	}
-	if err := writeBackend(dir, backend); err != nil {
+	if b.second, err = freeAddr(); err != nil {
 		return err
 	}
-	bp, err := start(back, backend, "nginx", "-p", dir, "-c", filepath.Join(dir, "backend.conf"))
+	if err := writeBackend(b.dir, b.backend, b.second); err != nil {
+		return err
+	}
+	bp, err := start(b.back, b.backend, "nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "backend.conf"))
 	if err != nil {
 		return err
 	}
 	defer stop(bp)
-	if strings.Contains(scenes, "h1") {
-		if err := runHTTP1(rounds, dur, conns, idle, only, front, back, self, dir, backend, profile, extra); err != nil {
+	h1, mirror := strings.Contains(scenes, "h1"), strings.Contains(scenes, "mirror")
+	if h1 && b.features || mirror {
+		if err := b.build(); err != nil {
+			return err
+		}
+		k, err := b.startKafka()
+		if err != nil {
+			return err
+		}
+		if k != nil {
+			defer k.Stop()
+		}
+		if mirror && k != nil {
+			if err := b.runMirror(k); err != nil {
+				return err
+			}
+		}
+	}
+	if h1 {
+		if err := b.runHTTP1(); err != nil {
 			return err
 		}
 	}
 	if strings.Contains(scenes, "h2") {
-		return runHTTP2(rounds, dur, front, back, self, dir, backend, profile)
+		return runHTTP2(b.rounds, b.dur, b.front, b.back, b.self, b.dir, b.backend, b.profile)
 	}
 	return nil
 }
 
-func runHTTP1(rounds int, dur time.Duration, conns, idle int, only, front, back, self, dir, backend, profile, extra string) error {
-	peers := []peer{
-		{"nginx", func(a string) []string {
-			writePeer(dir, a, backend, "")
-			return []string{"nginx", "-p", dir, "-c", filepath.Join(dir, "peer.conf")}
-		}},
-		{"banyan", func(a string) []string {
-			return []string{self, "proxy", "-listen", a, "-legacy", "http://" + backend, "-profile", profile}
-		}},
+// build makes the program as `make build` does.
+func (b *bench) build() error {
+	if b.binary != "" {
+		return nil
 	}
-	if extra != "" {
-		peers = append(peers, peer{"other", func(a string) []string {
-			return strings.Fields(strings.NewReplacer("LISTEN", a, "LEGACY", backend).Replace(extra))
-		}})
+	b.binary = filepath.Join(b.dir, "banyan")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", b.binary, "banyan/cmd/banyan")
+	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	return cmd.Run()
+}
+
+func (b *bench) runHTTP1() error {
+	peers, absent := b.peers()
+	var names []string
+	for _, p := range peers {
+		names = append(names, p.name)
 	}
 	got := map[string][]sample{}
-	for round := range rounds {
+	for round := range b.rounds {
 		if round%2 == 1 {
 			slices.Reverse(peers)
 		}
 		for _, p := range peers {
-			if err := measure(p, self, front, back, dur, conns, idle, only, round, got); err != nil {
+			if err := b.measure(p, round, got); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 		}
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
+		for _, w := range works { // what is asked itself, for what a proxy adds
+			if w.rate > 0 && b.wants(w) {
+				s, err := b.ask(w, b.backend, "")
+				if err != nil {
+					return err
+				}
+				got["direct "+w.name] = append(got["direct "+w.name], s)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, b.rounds)
 	}
-	names := make([]string, len(works))
+	fmt.Printf("HTTP/1.1, %d connections; -open: 2,000 requests a second, however long the answers take\n", b.conns)
+	if b.features {
+		fmt.Println("banyan: the program with 100 routes, sessions kept at one of two instances, metrics, journal; bare: its request path alone")
+	}
+	for _, a := range absent {
+		fmt.Println("absent:", a)
+	}
+	kinds := make([]string, len(works))
 	for i, w := range works {
-		names[i] = w.name
+		kinds[i] = w.name
 	}
-	report(got, names, []string{"nginx", "banyan", "other"}, idle)
+	report(got, kinds, append(names, "direct"), b.idle)
 	return nil
 }
 
+func (b *bench) wants(w work) bool { return slices.Contains(strings.Split(b.only, ","), w.name) }
+
+func (b *bench) ask(w work, addr, pid string) (sample, error) {
+	return load(b.self, b.back, "load", "-addr", addr, "-pid", pid, "-dur", b.dur.String(), "-conns", strconv.Itoa(b.conns),
+		"-method", w.method, "-path", w.path, "-body", strconv.Itoa(w.body), "-rate", strconv.Itoa(w.rate))
+}
+
 // measure runs one peer through all kinds of request.
-func measure(p peer, self, front, back string, dur time.Duration, conns, idle int, only string, round int, got map[string][]sample) error {
+func (b *bench) measure(p peer, round int, got map[string][]sample) error {
 	addr, err := freeAddr()
 	if err != nil {
 		return err
 	}
-	cmd, err := start(front, addr, p.cmd(addr)...)
+	cmd, err := start(b.front, addr, p.cmd(addr)...)
 	if err != nil {
 		return err
 	}
 	defer stop(cmd)
+	pid := strconv.Itoa(cmd.Process.Pid)
 	for _, w := range works {
-		if !strings.Contains(only, w.name) {
+		if !b.wants(w) {
 			continue
 		}
-		s, err := load(self, back, "load", "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-dur", dur.String(), "-conns", strconv.Itoa(conns),
-			"-method", w.method, "-path", w.path, "-body", strconv.Itoa(w.body))
+		s, err := b.ask(w, addr, pid)
 		if err != nil {
 			return err
 		}
 		got[p.name+" "+w.name] = append(got[p.name+" "+w.name], s)
 	}
-	if idle > 0 && round == 0 {
-		s, err := load(self, back, "load", "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-idle", strconv.Itoa(idle), "-path", "/1k")
+	for n := range strings.FieldsFuncSeq(b.idle, func(r rune) bool { return r == ',' }) {
+		if round > 0 {
+			break
+		}
+		s, err := load(b.self, b.back, "load", "-addr", addr, "-pid", pid, "-idle", n, "-path", "/1k")
 		if err != nil {
 			return err
 		}
-		got[p.name+" idle"] = append(got[p.name+" idle"], s)
+		got[p.name+" idle "+n] = append(got[p.name+" idle "+n], s)
 	}
 	return nil
 }
@@ -197,7 +263,7 @@ func load(self, core string, args ...string) (s sample, err error) {
 	return s, json.Unmarshal(out, &s)
 }
 
-func report(got map[string][]sample, works, peers []string, idle int) {
+func report(got map[string][]sample, works, peers []string, idle string) {
 	mid := func(key string, f func(sample) float64) float64 {
 		var v []float64
 		for _, s := range got[key] {
@@ -214,15 +280,17 @@ func report(got map[string][]sample, works, peers []string, idle int) {
 	for _, w := range works {
 		for _, p := range peers {
 			key := p + " " + w
-			if c := mid(key, cpu); c > 0 {
+			if c := mid(key, cpu); len(got[key]) > 0 {
 				fmt.Printf("%-10s %-8s %16.1f %12.2f %9.0f %9.0f\n", w, p, c, c/mid("nginx "+w, cpu),
 					mid(key, func(s sample) float64 { return s.P50 }), mid(key, func(s sample) float64 { return s.P99 }))
 			}
 		}
 	}
-	for _, p := range peers {
-		if m := mid(p+" idle", func(s sample) float64 { return s.RSS / 1024 }); m > 0 {
-			fmt.Printf("RSS with %d idle connections: %s %.1f MiB\n", idle, p, m)
+	for n := range strings.FieldsFuncSeq(idle, func(r rune) bool { return r == ',' }) {
+		for _, p := range peers {
+			if m := mid(p+" idle "+n, func(s sample) float64 { return s.RSS / 1024 }); m > 0 {
+				fmt.Printf("RSS with %s idle connections: %s %.1f MiB\n", n, p, m)
+			}
 		}
 	}
 }
@@ -273,7 +341,7 @@ func freeAddr() (string, error) {
 }
 
 const conf = `worker_processes 1; daemon off; master_process off; pid DIR/NAME.pid; error_log DIR/NAME.err warn;
-events { worker_connections 8192; }
+events { worker_connections 32768; }
 http {
   access_log off; keepalive_requests 100000000; keepalive_timeout 300s; sendfile on; tcp_nodelay on; server_tokens off; client_body_buffer_size 64k;
   client_body_temp_path DIR/NAME.body; proxy_temp_path DIR/NAME.proxy; fastcgi_temp_path DIR/NAME.f; uwsgi_temp_path DIR/NAME.u; scgi_temp_path DIR/NAME.s;
@@ -287,15 +355,19 @@ func writeConf(dir, name, http string) error {
 	return os.WriteFile(filepath.Join(dir, name+".conf"), []byte(c), 0o644)
 }
 
-func writeBackend(dir, addr string) error {
+func writeBackend(dir string, addrs ...string) error {
 	for name, n := range map[string]int{"1k": 1 << 10, "64k": 64 << 10} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Repeat("x", n)), 0o644); err != nil {
 			return err
 		}
 	}
+	listen := ""
+	for _, a := range addrs {
+		listen += "listen " + a + " backlog=8192; "
+	}
 	return writeConf(dir, "backend", `open_file_cache max=100; default_type application/json;
   server {
-    listen `+addr+` backlog=8192; root DIR;
+    `+listen+` root DIR;
     add_header X-Powered-By "PHP/8.2.30"; add_header Expires "Thu, 19 Nov 1981 08:52:00 GMT"; add_header Cache-Control "no-store, no-cache, must-revalidate";
     add_header Pragma "no-cache"; add_header Set-Cookie "lang=en; path=/; HttpOnly";
     location = /post { return 200 '{"ok":true,"order":"accepted","arrival":1763881200,"units":[1,2,3,4,5]}'; }

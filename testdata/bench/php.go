@@ -106,7 +106,7 @@ func measurePHP(name, self, dir, socket, front, back string, dur time.Duration, 
 	if err != nil {
 		return s, err
 	}
-	return load(self, back, "-addr", addr, "-pid", strings.Join(pids, ","), "-also", strings.Join(strings.Fields(string(children)), ","),
+	return load(self, back, "load", "-addr", addr, "-pid", strings.Join(pids, ","), "-also", strings.Join(strings.Fields(string(children)), ","),
 		"-dur", dur.String(), "-conns", strconv.Itoa(phpConns), "-path", "/tiny.php?unit=7")
 }
 

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"banyan/proxy/event"
+	"banyan/proxy/kafka"
+	"banyan/proxy/stage"
+	"banyan/testdata/lab"
+)
+
+var mirrored = work{"post2k", "POST", "/post?page=map&action=act7&match=7", 2048, 0}
+
+// startKafka gives nil, and says so, where Kafka is not installed: banyan then runs with no broker.
+func (b *bench) startKafka() (*lab.KafkaServer, error) {
+	b.broker = "127.0.0.1:1"
+	k, err := lab.StartKafka(context.Background(), lab.Options{})
+	if lab.IsMissing(err) {
+		fmt.Printf("absent: Kafka (%v): banyan runs without a broker, and the scene mirror is left out\n", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.broker = k.Brokers[0]
+	return k, b.pin(k)
+}
+
+// pin keeps Kafka off the proxy's core.
+func (b *bench) pin(k *lab.KafkaServer) error {
+	return exec.Command("taskset", "-a", "-p", "-c", b.back, strconv.Itoa(k.Pid())).Run()
+}
+
+// runMirror measures POSTs whose copies go elsewhere: to Kafka through the synced journal, and by nginx's mirror to a
+// sink. Then Kafka is killed, and banyan measured again.
+func (b *bench) runMirror(k *lab.KafkaServer) error {
+	sink, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	if err := writeConf(b.dir, "sink", `server { listen `+sink+` backlog=8192; location / { return 204; } }`); err != nil {
+		return err
+	}
+	sp, err := start(b.back, sink, "nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "sink.conf"))
+	if err != nil {
+		return err
+	}
+	defer stop(sp)
+	nginx := func(a string) []string {
+		writePeer(b.dir, a, b.backend, "location = /m { internal; proxy_pass http://"+sink+"$request_uri; } mirror /m; mirror_request_body on;")
+		return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "peer.conf")}
+	}
+	peers := []peer{{"nginx", nginx}, {"banyan", b.banyan}}
+	got := map[string][]sample{}
+	for round := range b.rounds {
+		if round%2 == 1 {
+			slices.Reverse(peers)
+		}
+		for _, p := range peers {
+			if err := b.measureMirror(p, k, got); err != nil {
+				return fmt.Errorf("mirror, %s: %w", p.name, err)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "mirror, round %d of %d\n", round+1, b.rounds)
+	}
+	fmt.Printf("POSTs of 2 KiB with a copy: banyan's to Kafka through a synced journal, nginx's by mirror to a sink\n")
+	report(got, []string{"alive", "dead"}, []string{"nginx", "banyan"}, "")
+	alive, dead := got["banyan alive"], got["banyan dead"]
+	var p99, through []float64
+	for i := range dead {
+		p99 = append(p99, dead[i].P99/alive[i].P99)
+		through = append(through, float64(dead[i].Requests)/float64(alive[i].Requests))
+	}
+	slices.Sort(p99)
+	slices.Sort(through)
+	fmt.Printf("Kafka dead against alive: p99 x %.2f, throughput x %.2f\n\n", p99[len(p99)/2], through[len(through)/2])
+	return nil
+}
+
+func (b *bench) measureMirror(p peer, k *lab.KafkaServer, got map[string][]sample) error {
+	addr, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	cmd, err := start(b.front, addr, p.cmd(addr)...)
+	if err != nil {
+		return err
+	}
+	defer stop(cmd)
+	pid := strconv.Itoa(cmd.Process.Pid)
+	if p.name == "banyan" {
+		defer os.RemoveAll(b.home)
+		if err := b.dualWrite(); err != nil {
+			return err
+		}
+	}
+	s, err := b.ask(mirrored, addr, pid)
+	if err != nil {
+		return err
+	}
+	got[p.name+" alive"] = append(got[p.name+" alive"], s)
+	if p.name != "banyan" {
+		return nil
+	}
+	if err := k.Crash(); err != nil {
+		return err
+	}
+	s, err = b.ask(mirrored, addr, pid)
+	if err != nil {
+		return fmt.Errorf("without Kafka: %w", err)
+	}
+	got[p.name+" dead"] = append(got[p.name+" dead"], s)
+	if err := k.Start(context.Background()); err != nil {
+		return err
+	}
+	return b.pin(k)
+}
+
+// dualWrite flips the migration, unless an earlier round did, and waits until the last banyan obeys.
+func (b *bench) dualWrite() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cfg := kafka.Config{Brokers: []string{b.broker}, Prefix: "bench", Partitions: 6, Replication: 1}.WithDefaults()
+	cl, err := cfg.Producer("bench")
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for {
+		f := stage.Flip{V: stage.FlipVersion, ID: "bench", Migration: "units", From: stage.State{Stage: stage.Off}, To: stage.State{Version: 1, Stage: stage.DualWrite}, Who: "bench", Reason: "bench"}
+		err := cl.ProduceSync(ctx, kafka.Record(cfg.Topics().Control(), 0, event.KindControl, "units", event.Encode(f))).FirstErr()
+		for i := 0; err == nil && i < 50; i++ {
+			if text, _ := os.ReadFile(filepath.Join(b.home, "journal", "stages.json")); bytes.Contains(text, []byte(`"dualwrite"`)) {
+				return nil
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("banyan does not obey the flip to dualwrite (%v)", err)
+		}
+		time.Sleep(200 * time.Millisecond) // the topic comes with banyan's start
+	}
+}
