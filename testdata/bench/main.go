@@ -22,9 +22,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -68,6 +70,7 @@ func main() {
 			exit(loadHTTP2Main(os.Args[2:]))
 		}
 	}
+	runtime.LockOSThread() // a parent, to the kernel, is the thread that starts servers: it must not end before they do
 	rounds := flag.Int("rounds", 3, "alternations")
 	dur := flag.Duration("dur", 2*time.Second, "of one measurement")
 	conns := flag.Int("conns", 64, "keep-alive connections")
@@ -299,6 +302,7 @@ func report(got map[string][]sample, works, peers []string, idle string) {
 func start(core, addr string, args ...string) (*exec.Cmd, error) {
 	cmd := exec.Command("taskset", append([]string{"-c", core}, args...)...)
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // nothing outlives a bench that is killed; see main
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -341,7 +345,7 @@ func freeAddr() (string, error) {
 }
 
 const conf = `worker_processes 1; daemon off; master_process off; pid DIR/NAME.pid; error_log DIR/NAME.err warn;
-events { worker_connections 32768; }
+events { worker_connections 16384; }
 http {
   access_log off; keepalive_requests 100000000; keepalive_timeout 300s; sendfile on; tcp_nodelay on; server_tokens off; client_body_buffer_size 64k;
   client_body_temp_path DIR/NAME.body; proxy_temp_path DIR/NAME.proxy; fastcgi_temp_path DIR/NAME.f; uwsgi_temp_path DIR/NAME.u; scgi_temp_path DIR/NAME.s;

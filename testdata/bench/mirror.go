@@ -108,6 +108,7 @@ func (b *bench) measureMirror(p peer, k *lab.KafkaServer, got map[string][]sampl
 	}
 	got[p.name+" alive"] = append(got[p.name+" alive"], s)
 	if p.name != "banyan" {
+		got[p.name+" dead"] = append(got[p.name+" dead"], s) // it has no Kafka
 		return nil
 	}
 	if err := k.Crash(); err != nil {

@@ -48,7 +48,8 @@ func (b *bench) peers() (all []peer, absent []string) {
 
 const haproxyConf = `global
   nbthread 1
-  maxconn 32768
+  maxconn 12000
+  no strict-limits
 defaults
   mode http
   timeout client 300s
