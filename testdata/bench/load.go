@@ -146,7 +146,7 @@ func (l *loader) first(fd int, buf []byte) error {
 		total += n
 		if i := bytes.Index(buf[:total], []byte("\r\n\r\n")); i >= 0 && want < 0 {
 			head := string(buf[:i])
-			_, v, ok := strings.Cut(head, "Content-Length: ")
+			_, v, ok := strings.Cut(strings.ToLower(head), "content-length: ")
 			length, err := strconv.Atoi(strings.SplitN(v, "\r\n", 2)[0])
 			if !ok || err != nil || !strings.HasPrefix(head, "HTTP/1.1 200 ") {
 				return fmt.Errorf("first answer: %q", head)

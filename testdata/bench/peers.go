@@ -34,7 +34,7 @@ func (b *bench) peers() (all []peer, absent []string) {
 			if p.name == "haproxy" {
 				return []string{"haproxy", "-db", "-f", file}
 			}
-			return []string{"caddy", "run", "--adapter", "caddyfile", "--config", file}
+			return []string{"env", "XDG_CONFIG_HOME=" + b.dir, "XDG_DATA_HOME=" + b.dir, "caddy", "run", "--adapter", "caddyfile", "--config", file}
 		}})
 	}
 	absent = append(absent, "traefik: Debian has no package of it", "fasthttp: would enter go.mod for this alone")
@@ -68,7 +68,6 @@ backend legacy
 const caddyConf = `{
 	admin off
 	auto_https off
-	persist_config off
 }
 http://:PORT {
 	bind 127.0.0.1
