@@ -15,6 +15,7 @@ import (
 	"banyan/proxy/stage"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func cluster(t *testing.T) (kafka.Config, *kfake.Cluster) {
@@ -260,4 +261,35 @@ func TestLeaseCountsFromBeforeTheSend(t *testing.T) {
 	if b.Leased() {
 		t.Fatal("the lease counts from the acknowledgement: a flip could be done while this proxy still obeys the old stage")
 	}
+}
+
+// A broker that goes silent with a heartbeat in its hands keeps no process from ending.
+func TestABeaconEndsThoughKafkaIsSilent(t *testing.T) {
+	cfg, c := cluster(t)
+	silent, asked := make(chan struct{}), make(chan struct{}, 1)
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-silent
+		return nil, nil, false
+	})
+	b, err := NewBeacon(cfg, slog.New(slog.DiscardHandler), "a", 1, "", func() map[event.Migration]stage.State { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Start(t.Context())
+	<-asked
+	ended := make(chan struct{})
+	go func() { b.Stop(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for the broker")
+	}
+	close(silent)
+	<-ended
+	b.Stop() // again
 }

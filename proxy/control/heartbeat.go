@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,7 @@ type Beacon struct {
 	until  atomic.Int64 // end of the lease, Unix nanoseconds
 	cancel context.CancelFunc
 	done   chan struct{}
+	stop   sync.Once
 }
 
 // NewBeacon prepares heartbeats of one proxy; states is what it obeys now.
@@ -60,11 +62,23 @@ func (b *Beacon) Start(ctx context.Context) {
 	go b.run(ctx)
 }
 
-// Stop returns when the last heartbeat is out or has been given up.
+// Stop returns when the last heartbeat is out or has been given up, a moment later at most. A second call does nothing.
 func (b *Beacon) Stop() {
-	b.cancel()
-	<-b.done
+	b.stop.Do(func() {
+		b.cancel()
+		select {
+		case <-b.done:
+		case <-time.After(farewell):
+		}
+		// A record that is on its way to a broker that went away is not given up with its context: whether it was written
+		// is not known. Closing the client gives it up.
+		b.cl.Close()
+		<-b.done
+	})
 }
+
+// farewell is how long the last heartbeat may take.
+const farewell = time.Second
 
 // Wake sends a heartbeat now: call it after a flip was obeyed.
 func (b *Beacon) Wake() {
@@ -79,14 +93,13 @@ func (b *Beacon) Leased() bool { return b.now().UnixNano() < b.until.Load() }
 
 func (b *Beacon) run(ctx context.Context) {
 	defer close(b.done)
-	defer b.cl.Close()
 	t := time.NewTicker(Lease / 3)
 	defer t.Stop()
 	well := true
 	for {
 		err := b.beat(ctx, false)
 		if ctx.Err() != nil {
-			bye, cancel := context.WithTimeout(context.Background(), time.Second)
+			bye, cancel := context.WithTimeout(context.Background(), farewell)
 			_ = b.beat(bye, true) // best effort: the lease runs out by itself
 			cancel()
 			return
