@@ -186,9 +186,11 @@ func (w *world) caughtUp(m event.Migration) {
 }
 
 // state is how far each part of the pipeline is, for a failed test.
-func (w *world) state(m event.Migration) string {
-	s := fmt.Sprintf("change log %+v\nmirror %+v\n", w.shadow.Publisher.Stats(), w.proxy.Mirror.Account())
-	model := w.shadow.Model(m)
+func (w *world) state(m event.Migration) string { return w.stateOf(w.shadow, m) }
+
+func (w *world) stateOf(shadow *Shadow, m event.Migration) string {
+	s := fmt.Sprintf("change log %+v\nmirror %+v\n", shadow.Publisher.Stats(), w.proxy.Mirror.Account())
+	model := shadow.Model(m)
 	if model.Translator != nil {
 		st := model.Translator.Stats()
 		s += fmt.Sprintf("translate: entries %d, events %d, marks %d, parked %d\n", st.Entries.Load(), st.Events.Load(), st.Marks.Load(), st.Parked.Load())
