@@ -15,6 +15,7 @@ import (
 
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
+	"banyan/shadow/parked"
 	"banyan/shadow/stream"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -42,6 +43,7 @@ type Stats struct {
 	Marks    atomic.Int64
 	Parked   atomic.Int64 // keys
 	Waiting  atomic.Int64 // entries of parked keys, left in the topic
+	CaughtUp atomic.Int64 // of them, taken up again after a release
 	Unmapped atomic.Int64 // row changes for which no mapping is declared
 
 	mu    sync.Mutex // guards types
@@ -103,7 +105,7 @@ func (t *Translator) Start(ctx context.Context) error {
 		return err
 	}
 	var c *stream.Consumer
-	c, err = stream.New(stream.Config{Kafka: t.cfg, Group: t.Group(), Topics: []string{t.cfg.Topics().Settled()}, Log: t.log,
+	c, err = stream.New(stream.Config{Kafka: t.cfg, Group: t.Group(), Topics: []string{t.cfg.Topics().Settled(), t.cfg.Topics().Parked()}, Log: t.log,
 		Begin: map[string][]int64{t.cfg.Topics().Settled(): t.rules.begin}},
 		func(ctx context.Context, n int32) (stream.Worker, map[string]int64, error) {
 			return t.open(ctx, c, out, n)
@@ -137,7 +139,8 @@ type worker struct {
 	c         *stream.Consumer
 	out       *kgo.Client
 	n         int32
-	parked    map[event.OrderingKey]*event.Parked
+	parked    *parked.Keys
+	read      int64 // everything below it was handled; 0: not known yet
 	next      int64 // to commit; 0: nothing new
 	events    int   // published since the last commit
 	committed time.Time
@@ -154,29 +157,12 @@ const (
 
 // open reads back which keys are parked: `.parked` is their memory.
 func (t *Translator) open(ctx context.Context, c *stream.Consumer, out *kgo.Client, n int32) (stream.Worker, map[string]int64, error) {
-	w := &worker{t: t, c: c, out: out, n: n, parked: map[event.OrderingKey]*event.Parked{}}
-	topic := t.cfg.Topics().Parked()
-	for rec, err := range stream.ReadTo(ctx, t.cfg, topic, n, stream.Earliest) {
-		if err != nil {
-			return nil, nil, fmt.Errorf("parked keys: %w", err)
-		}
-		if rec.Kind != event.KindParked {
-			continue
-		}
-		p, err := event.DecodeParked(rec.Value)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s/%d offset %d: %w", topic, n, rec.Offset, err)
-		}
-		if p.Stage != stage || p.Migration != t.rules.migration || p.Generation != t.rules.generation {
-			continue
-		}
-		if p.Released {
-			delete(w.parked, p.Key)
-		} else if w.parked[p.Key] == nil { // a repeat of the same one stands later
-			w.parked[p.Key] = p
-		}
+	keys, next, err := parked.Read(ctx, t.cfg, parked.Owner{Stage: stage, Migration: t.rules.migration, Generation: t.rules.generation}, n)
+	if err != nil {
+		return nil, nil, err
 	}
-	return w, nil, nil // from the group's offset
+	w := &worker{t: t, c: c, out: out, n: n, parked: keys}
+	return w, map[string]int64{t.cfg.Topics().Parked(): next}, nil // the rest from the group's offset
 }
 
 const stage = "translate"
@@ -184,8 +170,12 @@ const stage = "translate"
 // Handle translates a batch, publishes it in order, waits until Kafka has all of it, and then commits the offset if that is
 // due. What is repeated after a crash has the same ids.
 func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
-	if len(recs) == 0 {
-		return nil
+	recs, err := w.parked.Split(w.t.cfg.Topics().Parked(), recs, w.released)
+	if err == nil {
+		err = w.catchUp(ctx)
+	}
+	if err != nil || len(recs) == 0 {
+		return err
 	}
 	var out []*kgo.Record
 	for i := range recs {
@@ -204,6 +194,7 @@ func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
 		return fmt.Errorf("publish %d records: %w", len(out), err)
 	}
 	w.next = recs[len(recs)-1].Offset + 1
+	w.read = w.next
 	if now := w.t.now(); w.events >= commitEvents || now.Sub(w.committed) >= commitEvery {
 		w.committed, w.events = now, 0
 		return w.commit(ctx)
@@ -273,21 +264,34 @@ func at(r *stream.Record, err error) error {
 }
 
 func (w *worker) entry(r *stream.Record, e *event.Entry) []*kgo.Record {
-	if p := w.parked[e.Key]; p != nil && r.Offset >= p.Offset {
+	if p := w.parked.Get(e.Key); p != nil && r.Offset >= p.Offset {
 		w.t.stats.Waiting.Add(1)
-		if r.Offset > p.Offset {
+		if r.Offset > p.Offset || p.Released {
 			return nil
 		}
-		return []*kgo.Record{w.parkedRecord(p)} // read again after a crash: say it again
+		return []*kgo.Record{parked.Record(w.t.cfg, p)} // read again after a crash: say it again
 	}
+	out, err := w.told(e)
+	if err != nil {
+		return []*kgo.Record{parked.Record(w.t.cfg, w.park(r, e, err))}
+	}
+	return out
+}
+
+func (w *worker) park(r *stream.Record, e *event.Entry, why error) *event.Parked {
+	p := &event.Parked{V: event.ParkedVersion, Migration: e.Migration, Generation: w.t.rules.generation, Stage: stage, Key: e.Key,
+		Topic: r.Topic, Partition: w.n, Offset: r.Offset, Position: e.From, Reason: why.Error(), At: w.t.now()}
+	w.parked.Put(p)
+	w.t.stats.Parked.Add(1)
+	w.t.log.Error("key parked", "migration", e.Migration, "stage", stage, "key", e.Key, "position", e.From, "offset", r.Offset, "reason", p.Reason)
+	return p
+}
+
+// told gives the events of an entry.
+func (w *worker) told(e *event.Entry) ([]*kgo.Record, error) {
 	res, err := w.t.rules.Translate(e)
 	if err != nil {
-		p := &event.Parked{V: event.ParkedVersion, Migration: e.Migration, Generation: w.t.rules.generation, Stage: stage, Key: e.Key,
-			Topic: r.Topic, Partition: w.n, Offset: r.Offset, Position: e.From, Reason: err.Error(), At: w.t.now()}
-		w.parked[e.Key] = p
-		w.t.stats.Parked.Add(1)
-		w.t.log.Error("key parked", "migration", e.Migration, "stage", stage, "key", e.Key, "position", e.From, "offset", r.Offset, "reason", p.Reason)
-		return []*kgo.Record{w.parkedRecord(p)}
+		return nil, err
 	}
 	for _, u := range res.Unmapped {
 		w.t.log.Warn("no mapping for a row change", "migration", e.Migration, "table", u.Table, "op", u.Op, "position", u.Position)
@@ -298,20 +302,15 @@ func (w *worker) entry(r *stream.Record, e *event.Entry) []*kgo.Record {
 	for i := range res.Events {
 		out[i] = kafka.EventRecord(w.t.Topic(), w.n, &res.Events[i])
 	}
-	return out
-}
-
-func (w *worker) parkedRecord(p *event.Parked) *kgo.Record {
-	key := string(p.Migration) + "/" + p.Stage + "/" + string(p.Key)
-	return kafka.Record(w.t.cfg.Topics().Parked(), w.n, event.KindParked, key, event.Encode(p))
+	return out, nil
 }
 
 // mark passes a mark on, with the keys that stopped here.
 func (w *worker) mark(m *event.SettledMark) *kgo.Record {
-	if len(w.parked) > 0 {
+	if w.parked.Len() > 0 {
 		held := slices.Clone(m.Held)
-		for _, k := range sortedKeys(w.parked) {
-			held = append(held, event.Held{Migration: w.t.rules.migration, Key: k, From: w.parked[k].Position})
+		for _, p := range w.parked.All() {
+			held = append(held, event.Held{Migration: w.t.rules.migration, Key: p.Key, From: p.Position})
 		}
 		m.Held = held
 	}
