@@ -9,8 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"banyan/proxy/event"
-	"banyan/proxy/kafka"
+	"banyan/shadow/parked"
 	"banyan/shadow/stream"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -38,6 +37,7 @@ type Stats struct {
 	Unmapped  atomic.Int64 // row changes for which no mapping is declared
 	Parked    atomic.Int64 // keys
 	Waiting   atomic.Int64 // entries of parked keys, left alone
+	CaughtUp  atomic.Int64 // of them, taken up again after a release
 	BadMarks  atomic.Int64 // marks that cannot be read, left out
 }
 
@@ -72,7 +72,7 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	group, err := stream.New(stream.Config{Kafka: d.cfg.Kafka, Group: d.Group(), Topics: []string{d.cfg.Kafka.Topics().Settled()}, Log: d.cfg.Log,
+	group, err := stream.New(stream.Config{Kafka: d.cfg.Kafka, Group: d.Group(), Topics: []string{d.cfg.Kafka.Topics().Settled(), d.cfg.Kafka.Topics().Parked()}, Log: d.cfg.Log,
 		Begin: map[string][]int64{d.cfg.Kafka.Topics().Settled(): d.cfg.Begin}, Options: d.cfg.Options}, d.open)
 	d.out, d.group = out, group
 	if err == nil {
@@ -110,21 +110,9 @@ func (d *Dispatcher) open(ctx context.Context, n int32) (stream.Worker, map[stri
 	if group == nil {
 		return nil, nil, errors.New("dispatch: stopped")
 	}
-	parked := map[event.OrderingKey]event.Position{}
-	for rec, err := range stream.ReadTo(ctx, d.cfg.Kafka, d.cfg.Kafka.Topics().Parked(), n, stream.Earliest) {
-		if err != nil {
-			return nil, nil, err
-		}
-		if rec.Kind != event.KindParked {
-			continue
-		}
-		p, err := event.DecodeParked(rec.Value)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s/%d offset %d: %w", rec.Topic, n, rec.Offset, err)
-		}
-		if p.Stage == stageName && p.Migration == d.cfg.Migration && p.Generation == d.cfg.Generation {
-			parked[p.Key] = p.Position
-		}
+	keys, next, err := parked.Read(ctx, d.cfg.Kafka, parked.Owner{Stage: stageName, Migration: d.cfg.Migration, Generation: d.cfg.Generation}, n)
+	if err != nil {
+		return nil, nil, err
 	}
 	topic := d.topic()
 	ends, err := kadm.NewClient(out).ListEndOffsets(ctx, topic)
@@ -135,9 +123,9 @@ func (d *Dispatcher) open(ctx context.Context, n int32) (stream.Worker, map[stri
 	if !ok || end.Err != nil {
 		return nil, nil, fmt.Errorf("end of %s/%d: %w; a banyan role makes topics at its start", topic, n, errors.Join(end.Err, missing(ok)))
 	}
-	w := &worker{d: d, n: n, out: out, group: group, parked: parked, candidates: newRecent(4096)}
+	w := &worker{d: d, n: n, out: out, group: group, parked: keys, candidates: newRecent(4096)}
 	w.readTo.Store(end.Offset)
-	return w, nil, nil
+	return w, map[string]int64{d.cfg.Kafka.Topics().Parked(): next}, nil
 }
 
 func missing(there bool) error {
@@ -156,9 +144,4 @@ func (d *Dispatcher) produce(ctx context.Context, out *kgo.Client, rs ...*kgo.Re
 		return fmt.Errorf("publish to %s/%d: %w", rs[0].Topic, rs[0].Partition, err)
 	}
 	return nil
-}
-
-func (d *Dispatcher) announce(ctx context.Context, out *kgo.Client, p *event.Parked) error {
-	key := fmt.Sprintf("%s/%s/%s", p.Migration, p.Stage, p.Key)
-	return d.produce(ctx, out, kafka.Record(d.cfg.Kafka.Topics().Parked(), p.Partition, event.KindParked, key, event.Encode(p)))
 }

@@ -12,6 +12,7 @@ import (
 
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
+	"banyan/shadow/parked"
 	"banyan/shadow/stream"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,8 +30,10 @@ type worker struct {
 	readTo atomic.Int64 // all events of the partition below it are acknowledged
 
 	mu         sync.Mutex // guards the rest: keys run side by side
-	parked     map[event.OrderingKey]event.Position
+	parked     *parked.Keys
 	candidates *recent
+
+	read int64 // everything below it was handled; 0: not known yet. Of the goroutine that calls Handle
 }
 
 var _ stream.Worker = (*worker)(nil)
@@ -43,8 +46,12 @@ type at struct {
 
 // Handle delivers a batch: entries between two marks side by side by key, then the mark.
 func (w *worker) Handle(ctx context.Context, batch []stream.Record) error {
-	if len(batch) == 0 {
-		return nil
+	batch, err := w.released(batch)
+	if err == nil {
+		err = w.catchUp(ctx)
+	}
+	if err != nil || len(batch) == 0 {
+		return err
 	}
 	keys := map[event.OrderingKey][]at{}
 	marks := make(chan error, len(batch))
@@ -61,7 +68,7 @@ func (w *worker) Handle(ctx context.Context, batch []stream.Record) error {
 				keys[e.Key] = append(keys[e.Key], at{rec.Offset, e})
 			}
 		case event.KindSettledMark:
-			if err := w.run(ctx, keys); err != nil {
+			if err := w.run(ctx, keys, w.entry); err != nil {
 				return err
 			}
 			clear(keys)
@@ -70,7 +77,7 @@ func (w *worker) Handle(ctx context.Context, batch []stream.Record) error {
 			}
 		}
 	}
-	if err := w.run(ctx, keys); err != nil {
+	if err := w.run(ctx, keys, w.entry); err != nil {
 		return err
 	}
 	for range sent {
@@ -79,6 +86,7 @@ func (w *worker) Handle(ctx context.Context, batch []stream.Record) error {
 		}
 	}
 	last := batch[len(batch)-1]
+	w.read = last.Offset + 1
 	return w.group.Commit(ctx, w.n, map[string]int64{last.Topic: last.Offset + 1})
 }
 
@@ -86,7 +94,7 @@ func (w *worker) Handle(ctx context.Context, batch []stream.Record) error {
 func (w *worker) Close(context.Context) {}
 
 // run works off some entries, keys side by side, and returns when all are done.
-func (w *worker) run(ctx context.Context, keys map[event.OrderingKey][]at) error {
+func (w *worker) run(ctx context.Context, keys map[event.OrderingKey][]at, do func(context.Context, at) error) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -99,7 +107,7 @@ func (w *worker) run(ctx context.Context, keys map[event.OrderingKey][]at) error
 		all.Go(func() {
 			defer func() { <-slots }()
 			for _, x := range keys[k] {
-				if err := w.entry(ctx, x); err != nil {
+				if err := do(ctx, x); err != nil {
 					cancel(err)
 					return
 				}
@@ -112,11 +120,16 @@ func (w *worker) run(ctx context.Context, keys map[event.OrderingKey][]at) error
 
 // entry does one entry. An error means to try the whole batch again later.
 func (w *worker) entry(ctx context.Context, x at) error {
-	e := x.entry
-	if w.isParked(e.Key) {
+	if p := w.standing(x.entry.Key); p != nil && x.offset >= p.Offset {
 		w.d.stats.Waiting.Add(1)
 		return nil
 	}
+	return w.tell(ctx, x)
+}
+
+// tell delivers and publishes what an entry asks for.
+func (w *worker) tell(ctx context.Context, x at) error {
+	e := x.entry
 	p, err := planOf(w.d.cfg.Rules, e, w.d.cfg.Generation, w.told)
 	if err != nil {
 		return w.park(ctx, x, e.From, err)
@@ -185,8 +198,8 @@ func (w *worker) pass(ctx context.Context, rec *stream.Record, done chan<- error
 		return false
 	}
 	w.mu.Lock()
-	for _, k := range slices.Sorted(maps.Keys(w.parked)) {
-		m.Held = append(m.Held, event.Held{Migration: w.d.cfg.Migration, Key: k, From: w.parked[k]})
+	for _, p := range w.parked.All() {
+		m.Held = append(m.Held, event.Held{Migration: w.d.cfg.Migration, Key: p.Key, From: p.Position})
 	}
 	w.mu.Unlock()
 	r := kafka.Record(w.d.topic(), w.n, event.KindSettledMark, "", event.Encode(m))
@@ -202,23 +215,23 @@ func (w *worker) pass(ctx context.Context, rec *stream.Record, done chan<- error
 func (w *worker) park(ctx context.Context, x at, position event.Position, why error) error {
 	e := x.entry
 	w.d.cfg.Log.Error("key parked", "migration", e.Migration, "partition", w.n, "key", e.Key, "offset", x.offset, "position", position, "reason", why)
-	err := w.d.announce(ctx, w.out, &event.Parked{V: event.ParkedVersion, Migration: e.Migration, Generation: w.d.cfg.Generation, Stage: stageName, Key: e.Key,
-		Topic: w.d.cfg.Kafka.Topics().Settled(), Partition: w.n, Offset: x.offset, Position: position, Reason: why.Error(), At: time.Now().UTC()})
-	if err != nil {
+	p := &event.Parked{V: event.ParkedVersion, Migration: e.Migration, Generation: w.d.cfg.Generation, Stage: stageName, Key: e.Key,
+		Topic: w.d.cfg.Kafka.Topics().Settled(), Partition: w.n, Offset: x.offset, Position: position, Reason: why.Error(), At: time.Now().UTC()}
+	if err := w.d.produce(ctx, w.out, parked.Record(w.d.cfg.Kafka, p)); err != nil {
 		return err
 	}
 	w.mu.Lock()
-	w.parked[e.Key] = position
+	w.parked.Put(p)
 	w.mu.Unlock()
 	w.d.stats.Parked.Add(1)
 	return nil
 }
 
-func (w *worker) isParked(k event.OrderingKey) bool {
+// standing is nil for a key that goes on.
+func (w *worker) standing(k event.OrderingKey) *event.Parked {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, ok := w.parked[k]
-	return ok
+	return w.parked.Get(k)
 }
 
 func (w *worker) told(k event.OrderingKey, id event.WriteID) bool {
