@@ -173,9 +173,10 @@ func (k *Keys) Apply(say []Progress) {
 	}
 }
 
-// Bounds of a piece: records that are looked at, and bytes that are kept.
+// Bounds of a piece: records that are looked at, those and the bytes that are kept. Other keys wait for one piece.
 const (
 	pieceRecords = 5000
+	pieceKept    = 500
 	pieceBytes   = 8 << 20
 )
 
@@ -193,7 +194,7 @@ func Piece(records iter.Seq2[stream.Record, error], to int64, want func(*stream.
 			piece = append(piece, rec)
 			size += len(rec.Value)
 		}
-		if seen++; seen >= pieceRecords || size >= pieceBytes {
+		if seen++; seen >= pieceRecords || len(piece) >= pieceKept || size >= pieceBytes {
 			return piece, min(to, rec.Offset+1), nil
 		}
 	}

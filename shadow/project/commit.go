@@ -19,6 +19,7 @@ type plan struct {
 	parks    map[event.OrderingKey]*readmodel.Parked
 	parked   []readmodel.Parked // in order
 	waiting  map[event.OrderingKey]*readmodel.Waiting
+	less     map[event.OrderingKey]int64 // of released keys: events done
 	progress event.Progress
 }
 
@@ -104,7 +105,7 @@ func (w *worker) batchOf(pl *plan, next int64, ahead []int64) *readmodel.Batch {
 
 func (w *worker) plan(items []item) *plan {
 	pl := &plan{waves: newWaves(), touched: newTouched(w.p.m), parks: map[event.OrderingKey]*readmodel.Parked{},
-		waiting: map[event.OrderingKey]*readmodel.Waiting{}, progress: w.progress}
+		waiting: map[event.OrderingKey]*readmodel.Waiting{}, less: map[event.OrderingKey]int64{}, progress: w.progress}
 	var batchIDs map[string]struct{}
 	for i := range items {
 		it := &items[i]
@@ -115,9 +116,13 @@ func (w *worker) plan(items []item) *plan {
 		if it.ev == nil && it.poison == nil || w.isAhead(it.offset) {
 			continue
 		}
-		if it.ev != nil && w.seen.has(it.ev.ID) {
+		if it.ev != nil && w.known(it.ev.ID) {
 			pl.repeats++
+			pl.caught(it)
 			continue
+		}
+		if it.again && pl.parks[it.key] != nil {
+			continue // it is counted already
 		}
 		if w.waits(it) || pl.parks[it.key] != nil {
 			pl.wait(it)
@@ -138,6 +143,7 @@ func (w *worker) plan(items []item) *plan {
 			continue
 		}
 		batchIDs[it.ev.ID] = struct{}{}
+		pl.caught(it)
 		pl.waves.add(it.h, it.ev)
 		pl.events = append(pl.events, it.ev)
 		pl.progress.Applied = max(pl.progress.Applied, it.ev.Position)
@@ -157,7 +163,13 @@ func (pl *plan) mark(w *worker, m *event.SettledMark) {
 }
 
 func (pl *plan) park(w *worker, it *item) {
-	k := &readmodel.Parked{Key: it.key, Reason: it.poison.Error(), FirstOffset: it.offset, LastOffset: it.offset, Waiting: 1, At: w.p.now()}
+	if it.since.IsZero() {
+		it.since = w.p.now().Truncate(time.Microsecond) // what PostgreSQL keeps
+	}
+	k := &readmodel.Parked{Key: it.key, Reason: it.poison.Error(), FirstOffset: it.offset, LastOffset: it.offset, Waiting: 1, At: it.since}
+	if have := w.parked[it.key]; have != nil { // released, and stopped again
+		k.LastOffset, k.Waiting = have.LastOffset, max(1, have.Waiting-pl.less[it.key])
+	}
 	if it.ev != nil {
 		k.EventID, k.EventType, k.Position = it.ev.ID, it.ev.TypeVersion(), it.ev.Position
 	}
@@ -184,7 +196,7 @@ func (pl *plan) parkedKeys(w *worker) []event.OrderingKey {
 		ks = append(ks, k)
 	}
 	slices.Sort(ks)
-	return ks
+	return slices.Compact(ks)
 }
 
 // announceParked tells `.parked` before the transaction: a repeat there is harmless, a silence would not be.
@@ -193,8 +205,7 @@ func (w *worker) announceParked(ctx context.Context, parked []readmodel.Parked) 
 		k := &parked[i]
 		w.p.cfg.Log.Error("key parked", "migration", w.p.cfg.Migration, "partition", w.n, "key", k.Key, "offset", k.FirstOffset, "event", k.EventID,
 			"type", k.EventType, "reason", k.Reason)
-		rec := &event.Parked{V: event.ParkedVersion, Migration: w.p.cfg.Migration, Generation: w.p.cfg.Generation, Stage: "project", Key: k.Key,
-			Topic: w.p.topic, Partition: w.n, Offset: k.FirstOffset, Position: k.Position, Event: k.EventID, Type: k.EventType, Reason: k.Reason, At: k.At}
+		rec := w.record(k)
 		if err := w.p.out.Parked(ctx, rec); err != nil {
 			return err
 		}

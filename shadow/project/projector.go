@@ -12,6 +12,7 @@ import (
 
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
+	"banyan/shadow/parked"
 	"banyan/shadow/readmodel"
 	"banyan/shadow/stream"
 
@@ -31,7 +32,9 @@ type Projector struct {
 	now   func() time.Time
 	out   publisher
 	read  func(ctx context.Context, partition int32, from int64) iter.Seq2[stream.Record, error]
-	stats Stats
+	// standing reads back what .parked says of a partition, and where to read on.
+	standing func(ctx context.Context, partition int32) (*parked.Keys, int64, error)
+	stats    Stats
 
 	mu       sync.Mutex // guards the rest
 	workers  map[int32]*worker
@@ -52,6 +55,7 @@ type Stats struct {
 	Events     atomic.Int64 // applied, folded ones included
 	Repeats    atomic.Int64 // known ids, left out
 	Waiting    atomic.Int64 // events of parked keys, left in the topic
+	CaughtUp   atomic.Int64 // of them, done after a release
 	Parked     atomic.Int64 // keys
 	Batches    atomic.Int64 // transactions
 	Statements atomic.Int64
@@ -87,6 +91,9 @@ func New(cfg Config, pg *readmodel.Postgres, redis *readmodel.Redis) (*Projector
 	p.read = func(ctx context.Context, partition int32, from int64) iter.Seq2[stream.Record, error] {
 		return stream.ReadTo(ctx, cfg.Kafka, p.topic, partition, from)
 	}
+	p.standing = func(ctx context.Context, partition int32) (*parked.Keys, int64, error) {
+		return parked.Read(ctx, cfg.Kafka, p.owner(), partition)
+	}
 	return p, nil
 }
 
@@ -115,7 +122,7 @@ func (p *Projector) Start(ctx context.Context) error {
 	}
 	out := newKafkaOut(cl, p.cfg.Kafka)
 	p.out = out
-	c, err := stream.New(stream.Config{Kafka: p.cfg.Kafka, Group: p.Group(), Topics: []string{p.topic}, MaxBatch: p.cfg.Batch, Tick: tick, Session: p.cfg.Session, Log: p.cfg.Log}, p.open)
+	c, err := stream.New(stream.Config{Kafka: p.cfg.Kafka, Group: p.Group(), Topics: []string{p.topic, p.cfg.Kafka.Topics().Parked()}, MaxBatch: p.cfg.Batch, Tick: tick, Session: p.cfg.Session, Log: p.cfg.Log}, p.open)
 	if err == nil {
 		err = c.Start(ctx)
 	}
@@ -222,8 +229,7 @@ func (o *kafkaOut) flush() {
 }
 
 func (o *kafkaOut) Parked(ctx context.Context, p *event.Parked) error {
-	key := fmt.Sprintf("%s/%s/%s", p.Migration, p.Stage, p.Key)
-	return o.produce(ctx, kafka.Record(o.cfg.Topics().Parked(), p.Partition, event.KindParked, key, event.Encode(p)))
+	return o.produce(ctx, parked.Record(o.cfg, p))
 }
 
 func (o *kafkaOut) produce(ctx context.Context, r *kgo.Record) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"banyan/proxy/event"
+	"banyan/shadow/parked"
 	"banyan/shadow/readmodel"
 	"banyan/shadow/stream"
 )
@@ -22,6 +23,8 @@ type item struct {
 	h      *handler
 	mark   *event.SettledMark
 	poison error
+	again  bool      // of a released key
+	since  time.Time // when it parked its key; the same in each try
 }
 
 // worker projects one partition. All its fields belong to the goroutine that calls Handle.
@@ -38,6 +41,8 @@ type worker struct {
 	progress  event.Progress // as the tables are
 	shown     event.Progress // as in Redis
 	parked    map[event.OrderingKey]*readmodel.Parked
+	standing  *parked.Keys // the same keys, as .parked has them
+	behind    *behind      // nil: no released key has anything to catch up
 	seen      *window
 	showing   *showing        // nil: all is shown
 	late      []stream.Record // kept back by Config.Delay
@@ -77,6 +82,10 @@ func (p *Projector) open(ctx context.Context, n int32) (stream.Worker, map[strin
 	for i := range st.Parked {
 		w.parked[st.Parked[i].Key] = &st.Parked[i]
 	}
+	from, err := w.stand(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	t := newTouched(p.m)
 	if err := w.remember(ctx, st.Unshown, t); err != nil {
 		return nil, nil, fmt.Errorf("read back the last %d records: %w", p.cfg.DedupWindow, err)
@@ -90,7 +99,7 @@ func (p *Projector) open(ctx context.Context, n int32) (stream.Worker, map[strin
 		}
 	}
 	p.register(w)
-	return w, map[string]int64{p.topic: w.next}, nil
+	return w, map[string]int64{p.topic: w.next, p.cfg.Kafka.Topics().Parked(): from}, nil
 }
 
 // remember reads back the window before the offset, and what was applied ahead of it.
@@ -102,7 +111,7 @@ func (w *worker) remember(ctx context.Context, unshown int64, t *touched) error 
 	if end == 0 {
 		return nil
 	}
-	for rec, err := range w.p.read(ctx, w.n, max(0, w.next-int64(w.p.cfg.DedupWindow))) {
+	for rec, err := range w.p.read(ctx, w.n, max(0, min(unshown, w.next-int64(w.p.cfg.DedupWindow)))) {
 		if err != nil {
 			return err
 		}
@@ -125,7 +134,7 @@ func (w *worker) remember(ctx context.Context, unshown int64, t *touched) error 
 // waits says whether the event's key is parked at or before it.
 func (w *worker) waits(it *item) bool {
 	k := w.parked[it.key]
-	return k != nil && it.offset >= k.FirstOffset
+	return k != nil && !it.again && it.offset >= k.FirstOffset
 }
 
 // understand never fails: what cannot be used is poison, with the reason.
@@ -184,8 +193,15 @@ func (w *worker) Handle(ctx context.Context, recs []stream.Record) error {
 	if err := w.shownUp(ctx, false); err != nil {
 		return err
 	}
+	recs, err := w.standing.Split(w.p.cfg.Kafka.Topics().Parked(), recs, w.released)
+	if err != nil {
+		return err
+	}
 	if w.p.cfg.Delay != nil {
 		recs = w.old(recs)
+	}
+	if err := w.catchUp(ctx); err != nil {
+		return err
 	}
 	if err := w.serve(ctx, w.items(recs)); err != nil {
 		return err
@@ -232,9 +248,13 @@ func (w *worker) Close(context.Context) {
 // apply commits all items, in one transaction if nothing is wrong with them. Data that PostgreSQL refuses are found by
 // halving: what stands before them commits, their key is parked, the rest goes on.
 func (w *worker) apply(ctx context.Context, items []item) error {
+	return w.applyBy(ctx, items, w.commit)
+}
+
+func (w *worker) applyBy(ctx context.Context, items []item, commit func(context.Context, []item) error) error {
 	size := len(items)
 	for len(items) > 0 {
-		err := w.retried(ctx, "read model", func(ctx context.Context) error { return w.commit(ctx, items[:size]) })
+		err := w.retried(ctx, "read model", func(ctx context.Context) error { return commit(ctx, items[:size]) })
 		switch {
 		case err == nil:
 			items = items[size:]

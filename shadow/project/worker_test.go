@@ -14,6 +14,7 @@ import (
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
 	"banyan/shadow/contract"
+	"banyan/shadow/parked"
 	"banyan/shadow/readmodel"
 	"banyan/shadow/stream"
 	"banyan/testdata/lab"
@@ -139,6 +140,15 @@ func (b *bench) open() (*Projector, *worker) {
 				}
 			}
 		}
+	}
+	p.standing = func(context.Context, int32) (*parked.Keys, int64, error) {
+		keys := parked.New(p.owner())
+		for i := range b.parked {
+			if _, err := keys.Take(&stream.Record{Kind: event.KindParked, Value: event.Encode(&b.parked[i])}); err != nil {
+				return nil, 0, err
+			}
+		}
+		return keys, int64(len(b.parked)), nil
 	}
 	w, start, err := p.open(b.t.Context(), 0)
 	if err != nil {

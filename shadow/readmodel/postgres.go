@@ -257,6 +257,15 @@ type Batch struct {
 	Statements []Statement
 	Park       []Parked
 	Waiting    []Waiting
+	Caught     []Caught
+}
+
+// Caught is how far a released key has come: all its events below First are applied, or all there are.
+type Caught struct {
+	Key   event.OrderingKey
+	First int64 // offset
+	Less  int64 // events that wait no longer
+	Done  bool
 }
 
 var errFenced = errors.New("the partition has another owner now: what this one knows is stale")
@@ -287,11 +296,20 @@ func (p *Postgres) Commit(ctx context.Context, b *Batch) error {
 		}
 		for i := range b.Park {
 			k := &b.Park[i]
-			q.Queue(`insert into banyan_parked values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, b.Partition, keyText(k.Key), text(k.Reason), text(k.EventID), text(k.EventType),
+			q.Queue(`insert into banyan_parked values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+				on conflict (partition, key) do update set reason = excluded.reason, event_id = excluded.event_id, event_type = excluded.event_type,
+				position = excluded.position, first_offset = excluded.first_offset, last_offset = excluded.last_offset, waiting = excluded.waiting, at = excluded.at`, b.Partition, keyText(k.Key), text(k.Reason), text(k.EventID), text(k.EventType),
 				k.Position.String(), k.FirstOffset, k.LastOffset, k.Waiting, k.At)
 		}
 		for _, w := range b.Waiting {
 			q.Queue(`update banyan_parked set waiting = waiting + $3, last_offset = $4 where partition = $1 and key = $2`, b.Partition, keyText(w.Key), w.Count, w.Last)
+		}
+		for _, c := range b.Caught {
+			if c.Done {
+				q.Queue(`delete from banyan_parked where partition = $1 and key = $2`, b.Partition, keyText(c.Key))
+				continue
+			}
+			q.Queue(`update banyan_parked set first_offset = $3, waiting = greatest(waiting - $4, 0) where partition = $1 and key = $2`, b.Partition, keyText(c.Key), c.First, c.Less)
 		}
 		return p.send(ctx, tx, q, b)
 	})
