@@ -125,16 +125,16 @@ func (k *Keys) All() []*event.Parked {
 	return out
 }
 
-// Behind is where the farthest of the released keys has to read on, if that is below the offset up to which all others
-// were read.
+// Behind is where the farthest of the released keys has to read on; all others were read up to read. A key that stands
+// there itself has caught up and was not told so.
 func (k *Keys) Behind(read int64) (from int64, ok bool) {
 	from = read
 	for _, p := range k.all {
-		if p.Released {
-			from = min(from, p.Offset)
+		if p.Released && p.Offset <= from {
+			from, ok = p.Offset, read > 0
 		}
 	}
-	return from, from < read
+	return from, ok
 }
 
 // Wants says whether the record is one that a released key has missed.
@@ -148,7 +148,7 @@ func (k *Keys) Wants(rec *stream.Record) bool {
 // end only.
 func (k *Keys) Caught(next, read int64, touched map[event.OrderingKey]bool) (say []Progress) {
 	for _, p := range k.All() {
-		if p.Released && p.Offset < next && (touched[p.Key] || next >= read) {
+		if p.Released && p.Offset <= next && (touched[p.Key] || next >= read) {
 			say = append(say, Progress{p, next, next >= read})
 		}
 	}

@@ -118,7 +118,6 @@ func (w *worker) plan(items []item) *plan {
 		}
 		if it.ev != nil && w.known(it.ev.ID) {
 			pl.repeats++
-			pl.caught(it)
 			continue
 		}
 		if it.again && pl.parks[it.key] != nil {
