@@ -19,6 +19,7 @@ func (s *Server) routes(m *http.ServeMux) {
 		noStages   = "stages are served by the proxy role with Kafka and at least one migration configured"
 		noLedger   = "findings are served where a ledger is configured (ledger.postgres): by the role shadow, or serve"
 		noBackfill = "backfill and retranslate are served by the role shadow, or serve: give --admin its address"
+		noParked   = "parked keys are served where migrations are configured"
 	)
 	handle := func(pattern string, wired bool, without string, h func(http.ResponseWriter, *http.Request)) {
 		if !wired {
@@ -37,6 +38,8 @@ func (s *Server) routes(m *http.ServeMux) {
 	handle("POST /api/v1/backfill", c.Backfill != nil, noBackfill, s.backfill)
 	handle("GET /api/v1/retranslate", c.Retranslate != nil, noBackfill, s.retranslations)
 	handle("POST /api/v1/retranslate", c.Retranslate != nil, noBackfill, s.retranslate)
+	handle("GET /api/v1/parked", c.Parked != nil, noParked, s.parked)
+	handle("POST /api/v1/parked/release", c.Parked != nil, noParked, s.release)
 	handle("GET /api/v1/status", len(c.Status) > 0, "no part of this process tells a status", s.status)
 	handle("GET /metrics", c.Metrics != nil, "metrics are not kept by this process", func(w http.ResponseWriter, r *http.Request) { c.Metrics.ServeHTTP(w, r) })
 	for pattern, h := range c.Mounts {

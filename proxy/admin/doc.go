@@ -5,7 +5,7 @@
 // ever looked at, so that no page in a browser can make one. Bodies, heads and waits are bounded. What a build does not
 // serve here is answered with 501 and a sentence that says which role does.
 //
-// It leaves everything behind the API to the interfaces [Stages], [Flipper], [Ledger], [Backfiller], [Retranslator] and [Part], which
+// It leaves everything behind the API to the interfaces [Stages], [Flipper], [Ledger], [Backfiller], [Retranslator], [Parker] and [Part], which
 // whoever wires the roles implements. It fails with a status and {"error": …} that an operator can act on.
 //
 // # The API
@@ -23,6 +23,8 @@
 //	POST /api/v1/backfill                     BackfillRequest -> 202 BackfillStatus
 //	GET  /api/v1/retranslate                  {"retranslations": [RetranslateStatus]}
 //	POST /api/v1/retranslate                  RetranslateRequest -> 202 RetranslateStatus
+//	GET  /api/v1/parked?migration=            {"parked": [Parked]}
+//	POST /api/v1/parked/release               ReleaseRequest -> {"released": [Parked]}; 409 if one is not parked
 //	GET  /api/v1/status                       an object with a member for each part
 //
 // # Not obvious

@@ -26,6 +26,7 @@ type Config struct {
 	Backfill Backfiller
 	// Retranslate makes new generations.
 	Retranslate Retranslator
+	Parked      Parker
 	Status      []Part
 	// Mounts are further pages by pattern; reading them takes a token, anything but GET and HEAD the operator's.
 	Mounts map[string]http.Handler

@@ -131,11 +131,20 @@ func Parked(ctx context.Context, cfg kafka.Config, m event.Migration, generation
 				continue
 			}
 			id := p.Stage + "\x00" + string(p.Key)
-			if _, seen := keys[id]; !seen {
+			have, seen := keys[id]
+			if !seen {
 				order = append(order, id)
 			}
-			if keys[id] = p; p.Released {
+			switch {
+			case !p.Released:
+				if have == nil || !have.Is(p.At) {
+					keys[id] = p
+				}
+			case have == nil || !have.Is(p.Of): // of a stop that is over
+			case p.Done:
 				keys[id] = nil
+			default: // it is parked until it has caught up
+				have.Released, have.Offset = true, max(have.Offset, p.Offset)
 			}
 		}
 		for _, id := range order {

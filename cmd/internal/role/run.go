@@ -62,6 +62,7 @@ func (p *Process) start(ctx context.Context, roles Roles, metrics http.Handler) 
 		if p.Ops, err = newOps(ctx, p.f, p.o.Log, p.Proxy, p.Shadow); err != nil {
 			return err
 		}
+		c.Parked = p.Ops
 		c.Stages, c.Flips, c.Findings, c.Backfill, c.Retranslate, c.Status = p.Ops, p.Ops, p.Ops, p.Ops, p.Ops, p.status()
 	}
 	if p.Proxy != nil && len(p.Proxy.Balancers()) > 0 {
