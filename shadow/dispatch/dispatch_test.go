@@ -168,11 +168,11 @@ func (b *bench) settle(records ...any) {
 	b.t.Helper()
 	var rs []*kgo.Record
 	for _, x := range records {
-		kind := event.KindEntry
-		if _, ok := x.(*event.SettledMark); ok {
-			kind = event.KindSettledMark
+		kind, key := event.KindSettledMark, ""
+		if e, ok := x.(*event.Entry); ok {
+			kind, key = event.KindEntry, string(e.Key)
 		}
-		rs = append(rs, kafka.Record(b.kafka.Topics().Settled(), 0, kind, "", event.Encode(x)))
+		rs = append(rs, kafka.Record(b.kafka.Topics().Settled(), 0, kind, key, event.Encode(x)))
 	}
 	if err := b.cl.ProduceSync(b.t.Context(), rs...).FirstErr(); err != nil {
 		b.t.Fatal(err)

@@ -115,7 +115,7 @@ func TestBeginIsTheBuildsThatCounted(t *testing.T) {
 func TestParkedOfAGeneration(t *testing.T) {
 	cfg, cl := bench(t)
 	put := func(n int32, g int, stageName, key string, released bool) {
-		p := event.Parked{V: event.ParkedVersion, Migration: "units", Generation: g, Stage: stageName, Key: event.OrderingKey(key), Reason: "r", Released: released}
+		p := event.Parked{V: event.ParkedVersion, Migration: "units", Generation: g, Stage: stageName, Key: event.OrderingKey(key), Reason: "r", Released: released, Done: released}
 		if err := cl.ProduceSync(t.Context(), kafka.Record(cfg.Topics().Parked(), n, event.KindParked, key, event.Encode(p))).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
