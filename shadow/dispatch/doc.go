@@ -18,13 +18,14 @@
 // change), all of them are, and the write is not delivered: its news would be told twice. A service that does not know yet
 // what a command speaks of may ask for rows, too ([Reply]). Stats counts these.
 //
-// It leaves to others: what a command means (the service), removing repeats and applying events (project), and letting a
-// parked key go on (a new generation).
+// It leaves to others: what a command means (the service), removing repeats and applying events (project), and which
+// keys are parked and released (package parked).
 //
 // How it fails: 408, 429, 5xx, a redirect, a timeout or no connection is tried again for ever, with a growing pause; that
 // partition waits, others go on, and no read model claims progress that it has not got. Any other 4xx, or a row that the
 // mapping cannot tell, parks the key: a record in `.parked` says why and where, nothing later of that key is delivered or
-// published, marks list it as held from there, other keys go on. A record that cannot be decoded stalls its partition.
+// published, marks list it as held from there, other keys go on. A
+// released key goes on from the entry that was refused, its first step included. A record that cannot be decoded stalls its partition.
 //
 // Not obvious:
 //

@@ -12,6 +12,8 @@
 //   - Nothing is skipped silently. A poison event parks its key: undecodable, of an unknown type or version, against its
 //     contract, or refused by PostgreSQL for its data (class 22 or 23). Later events of the key stay in the topic and are
 //     counted; other keys go on. All else that fails is tried again for ever. A rebuild does exactly the same.
+//   - A released key catches up from where it stopped, in order and exactly once, in transactions that move its stop in
+//     banyan_parked; progress lists it as parked until the last. If it fails again it stops there. Other keys go on.
 //
 // It leaves to others: what legacy did (settle), what it means (translate, dispatch), and whether the tables are right
 // (compare).
@@ -53,5 +55,7 @@
 //     progress it read on both sides of its document admits. TestReadersOfRedisNeverSeeMoreThanApplied.
 //   - A hold applies events behind the ones it defers; their offsets commit too, or a crash would repeat them.
 //     TestCrashInAHoldRepeatsNothing.
+//   - A released key's repeats are of the time when it stopped: its ids are read back from before its stop, and after it
+//     has caught up the window is made anew. TestAReleasedKeyCatchesUp, TestARepeatBehindACatchUpIsKnown.
 //   - The envelope's fields come last in $1, so that data cannot overwrite _subject. TestRowsAddTheEnvelopeLast.
 package project

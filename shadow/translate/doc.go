@@ -15,7 +15,8 @@
 //
 // How it fails: an expression that cannot be computed, a row without subject or a breach of contract parks the ordering
 // key. Nothing of that entry and nothing later of that key is published; a record in `.parked` says why and where; marks
-// list the key as held from the position at which it stopped; other keys go on.
+// list the key as held from the position at which it stopped; other keys go on. A release in `.parked` (package parked)
+// lets it go on from there: what it has missed is read back in pieces, and marks list it as held until it has caught up.
 //
 // Not obvious:
 //
