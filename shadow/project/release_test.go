@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,7 +88,10 @@ func TestAReleasedKeyCatchesUp(t *testing.T) {
 		if pieces++; pieces > 50 {
 			t.Fatalf("%+v", w.standing.All()[0])
 		}
-		for _, p := range b.told[told:] {
+		b.mu.Lock()
+		since := slices.Clone(b.told[told:])
+		b.mu.Unlock()
+		for _, p := range since {
 			if len(p.Parked) != 1 {
 				t.Fatalf("after %d pieces it says that it holds everything: %+v", pieces, p)
 			}
