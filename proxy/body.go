@@ -8,7 +8,7 @@ import (
 
 // beginBody prepares for the body behind the head.
 func (x *Exchange) beginBody() error {
-	if x.left = max(0, x.req.Length()); x.left > x.conn.srv.cfg.MaxBody {
+	if x.left = max(0, x.req.Length()); x.left > x.conn.cfg.MaxBody {
 		return errBodySize
 	}
 	if x.req.Chunked() {
@@ -89,7 +89,7 @@ func (x *Exchange) reserve(n int) bool {
 	if more <= 0 {
 		return true
 	}
-	if s.buffered.Add(more) > s.cfg.MaxBuffered {
+	if s.buffered.Add(more) > x.conn.cfg.MaxBuffered {
 		s.buffered.Add(-more)
 		s.overflow.Add(1)
 		return false
@@ -114,7 +114,7 @@ func (x *Exchange) awaitBody() error {
 			return err
 		}
 	}
-	return c.readBy.Extend(c.nc.SetReadDeadline, upstream.Now(), c.srv.cfg.BodyTimeout)
+	return c.readBy.Extend(c.nc.SetReadDeadline, upstream.Now(), c.cfg.BodyTimeout)
 }
 
 // readBody takes decoded bytes of the body off the connection. n may be 0 before the end.
@@ -124,7 +124,7 @@ func (x *Exchange) readBody(p []byte) (n int, end bool, err error) {
 	}
 	began := upstream.Now()
 	n, x.bodyDone, err = x.client.receive(x, p)
-	if x.taken += int64(n); x.taken > x.conn.srv.cfg.MaxBody {
+	if x.taken += int64(n); x.taken > x.conn.cfg.MaxBody {
 		err = errBodySize
 	}
 	if err == nil {
@@ -135,7 +135,7 @@ func (x *Exchange) readBody(p []byte) (n int, end bool, err error) {
 
 // pace refuses a body that comes more slowly than Config.MinBodyRate. Only time in which the client was waited for counts.
 func (x *Exchange) pace(n int, began int64) error {
-	cfg := &x.conn.srv.cfg
+	cfg := x.conn.cfg
 	if cfg.MinBodyRate == 0 || x.bodyDone {
 		return nil
 	}

@@ -19,6 +19,7 @@ import (
 // conn is a client's connection. While it is idle it holds no exchange and no buffer.
 type conn struct {
 	srv       *Server
+	cfg       *Config // in force when it was accepted
 	nc        net.Conn
 	rc        syscall.RawConn // nil when nc is not a plain socket
 	firstFn   func(fd uintptr) bool
@@ -40,16 +41,16 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc}
+	c := &conn{srv: s, cfg: s.cfg.Load(), nc: nc}
 	peer, ok := address(nc.RemoteAddr())
 	c.local, _ = address(nc.LocalAddr())
-	c.headed = ok && within(s.cfg.ProxyProtocol, peer.Addr())
+	c.headed = ok && within(c.cfg.ProxyProtocol, peer.Addr())
 	_, c.secure = nc.(*tls.Conn)
 	if sc, ok := nc.(syscall.Conn); ok && !c.secure {
 		c.rc, _ = sc.SyscallConn()
 	}
 	c.firstFn = c.first
-	c.identify(peer, !ok || s.cfg.trusts(peer.Addr()))
+	c.identify(peer, !ok || c.cfg.trusts(peer.Addr()))
 	if ok && !c.headed && !c.trusted {
 		c.client = clientOf(peer.Addr())
 	}
@@ -126,7 +127,7 @@ func (c *conn) handshake() bool {
 	if !ok {
 		return true
 	}
-	t.SetDeadline(time.Now().Add(c.srv.cfg.HeaderTimeout))
+	t.SetDeadline(time.Now().Add(c.cfg.HeaderTimeout))
 	if err := t.Handshake(); err != nil {
 		c.srv.log.Debug("TLS handshake", "peer", c.peer, "error", err)
 		return false
@@ -157,7 +158,7 @@ func (c *conn) next() bool {
 	}
 	now := upstream.Now()
 	c.idleSince.Store(now)
-	c.readBy.Extend(c.nc.SetReadDeadline, now, c.srv.cfg.IdleTimeout)
+	c.readBy.Extend(c.nc.SetReadDeadline, now, c.cfg.IdleTimeout)
 	err := c.await()
 	gaveUp := errors.Is(err, os.ErrDeadlineExceeded) && c.srv.draining.Load()
 	if c.idleSince.Swap(0) == woken || gaveUp {
@@ -267,7 +268,7 @@ func (c *conn) exchange() bool {
 
 // send implements client for HTTP/1.1: what an exchange writes is what goes out.
 func (c *conn) send(_ *Exchange, b []byte, _ int, _ bool) error {
-	c.writeBy.Extend(c.nc.SetWriteDeadline, upstream.Now(), c.srv.cfg.WriteTimeout)
+	c.writeBy.Extend(c.nc.SetWriteDeadline, upstream.Now(), c.cfg.WriteTimeout)
 	_, err := c.nc.Write(b)
 	return err
 }

@@ -156,7 +156,7 @@ func (x *Exchange) Client() netip.AddrPort {
 				return client
 			}
 			client = netip.AddrPortFrom(a.Unmap(), 0)
-			if !x.conn.srv.cfg.trusts(client.Addr()) {
+			if !x.conn.cfg.trusts(client.Addr()) {
 				return client
 			}
 		}
@@ -225,17 +225,17 @@ func (x *Exchange) readHead() error {
 		if err != nil {
 			return err
 		}
-		if size := x.req.Size(); done && size <= x.conn.srv.cfg.MaxHead {
+		if size := x.req.Size(); done && size <= x.conn.cfg.MaxHead {
 			break
-		} else if done || x.n >= x.conn.srv.cfg.MaxHead {
+		} else if done || x.n >= x.conn.cfg.MaxHead {
 			return errHeadSize
 		}
 		if x.n == len(x.in) {
-			x.growIn(min(2*len(x.in), x.conn.srv.cfg.MaxHead))
+			x.growIn(min(2*len(x.in), x.conn.cfg.MaxHead))
 		}
 		if !waited { // one deadline for the whole head
 			x.conn.readBy.Forget()
-			x.conn.readBy.Extend(x.conn.nc.SetReadDeadline, upstream.Now(), x.conn.srv.cfg.HeaderTimeout)
+			x.conn.readBy.Extend(x.conn.nc.SetReadDeadline, upstream.Now(), x.conn.cfg.HeaderTimeout)
 		}
 		if err := x.fill(); err != nil {
 			return clientError(err)

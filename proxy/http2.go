@@ -58,7 +58,7 @@ func (c *conn) speaksHTTP2() bool {
 			return true
 		}
 		c.readBy.Forget()
-		c.readBy.Extend(c.nc.SetReadDeadline, upstream.Now(), c.srv.cfg.HeaderTimeout)
+		c.readBy.Extend(c.nc.SetReadDeadline, upstream.Now(), c.cfg.HeaderTimeout)
 		if x.fill() != nil {
 			return false // the parser will say what is wrong
 		}
@@ -67,7 +67,7 @@ func (c *conn) speaksHTTP2() bool {
 
 // serveHTTP2 runs the connection from its first bytes to its end.
 func (c *conn) serveHTTP2() {
-	cfg := &c.srv.cfg
+	cfg := c.cfg
 	h := h2.New(&h2.Config{MaxStreams: cfg.MaxStreams, MaxHead: cfg.MaxHead, HeaderTimeout: cfg.HeaderTimeout, IdleTimeout: cfg.IdleTimeout,
 		BodyTimeout: cfg.BodyTimeout, WriteTimeout: cfg.WriteTimeout, DrainIdle: cfg.DrainIdle, Serve: c.serveStream}, c.nc)
 	c.h2.Store(h)
@@ -125,7 +125,7 @@ func (x *Exchange) parseHead(head []byte) error {
 		return err
 	case !done:
 		return errHeadCut
-	case x.req.Size() > x.conn.srv.cfg.MaxHead:
+	case x.req.Size() > x.conn.cfg.MaxHead:
 		return errHeadSize
 	}
 	x.started = time.Now()

@@ -17,7 +17,7 @@ func (c *conn) introduced() bool {
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn()
 	}
-	nc.SetReadDeadline(time.Now().Add(c.srv.cfg.HeaderTimeout))
+	nc.SetReadDeadline(time.Now().Add(c.cfg.HeaderTimeout))
 	h, err := readHeader(nc)
 	if err != nil {
 		if err != io.EOF { // a balancer that only looks whether the port is open
@@ -31,7 +31,7 @@ func (c *conn) introduced() bool {
 		return true
 	}
 	c.local = h.Server
-	c.identify(h.Client, c.srv.cfg.trusts(h.Client.Addr()))
+	c.identify(h.Client, c.cfg.trusts(h.Client.Addr()))
 	if c.trusted {
 		return true
 	}

@@ -27,7 +27,7 @@ var ErrServerClosed = errors.New("server is shut down")
 
 // Server accepts connections and serves them, one goroutine each.
 type Server struct {
-	cfg       Config
+	cfg       atomic.Pointer[Config]
 	handler   Handler
 	observer  Observer
 	log       *slog.Logger
@@ -54,10 +54,23 @@ func NewServer(cfg Config, h Handler, observer Observer, log *slog.Logger) (*Ser
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg.withDefaults(), handler: h, observer: observer, log: log,
+	s := &Server{handler: h, observer: observer, log: log,
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, clients: map[netip.Addr]int{}}
+	cfg = cfg.withDefaults()
+	s.cfg.Store(&cfg)
 	s.exchanges.New = func() any { return newExchange() }
 	return s, nil
+}
+
+// Configure replaces the config for connections that are accepted from now on; one that is open keeps what it began
+// with. A bad config leaves the old one.
+func (s *Server) Configure(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	cfg = cfg.withDefaults()
+	s.cfg.Store(&cfg)
+	return nil
 }
 
 // Listen opens host:port or unix:/path/to/socket. A socket file without a listener behind it is replaced.
@@ -126,7 +139,7 @@ const full = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-Aft
 func (s *Server) start(nc net.Conn) {
 	c := newConn(s, nc)
 	s.mu.Lock()
-	if s.draining.Load() || len(s.conns) >= s.cfg.MaxConns {
+	if s.draining.Load() || len(s.conns) >= c.cfg.MaxConns {
 		s.mu.Unlock()
 		s.refused.Add(1)
 		c.refuse()
@@ -145,10 +158,13 @@ func (s *Server) start(nc net.Conn) {
 
 // admitLocked counts the connection as its client's, if he may have one more.
 func (s *Server) admitLocked(c *conn) bool {
-	if s.cfg.MaxConnsPerClient == 0 || !c.client.IsValid() {
+	if c.cfg.MaxConnsPerClient == 0 {
+		c.client = netip.Addr{} // it is not counted, also if there is a bound when it ends
+	}
+	if !c.client.IsValid() {
 		return true
 	}
-	if s.clients[c.client] >= s.cfg.MaxConnsPerClient {
+	if s.clients[c.client] >= c.cfg.MaxConnsPerClient {
 		c.client = netip.Addr{}
 		return false
 	}
@@ -231,7 +247,7 @@ func (s *Server) drain(cut bool) int {
 			c.nc.Close()
 		} else if h := c.h2.Load(); h != nil {
 			h.Drain()
-		} else if since := c.idleSince.Load(); since > 0 && now-since > int64(s.cfg.DrainIdle) && c.idleSince.CompareAndSwap(since, woken) {
+		} else if since := c.idleSince.Load(); since > 0 && now-since > int64(c.cfg.DrainIdle) && c.idleSince.CompareAndSwap(since, woken) {
 			c.nc.SetReadDeadline(time.Unix(1, 0))
 		}
 	}

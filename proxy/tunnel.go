@@ -35,7 +35,7 @@ func (x *Exchange) switchProtocols(c upstream.Conn, o *ForwardOptions, res *Resu
 	if _, err := nc.Write(x.in[x.r:x.n]); err != nil {
 		return &upstream.Error{Upstream: x.upstream, Doing: "pass on what follows an upgrade", Class: upstream.Cut, Sent: true, Answered: true, Err: err}
 	}
-	t := tunnel{idle: x.conn.srv.cfg.UpgradeTimeout}
+	t := tunnel{idle: x.conn.cfg.UpgradeTimeout}
 	up := make(chan int64, 1)
 	go func() { // ends when the client's side or the upstream's is closed, which the other direction's end causes
 		up <- t.copy(nc, x.conn.nc)

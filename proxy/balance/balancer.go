@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
+	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banyan/proxy/session"
@@ -16,15 +16,16 @@ import (
 
 // Balancer is an Upstream of several instances.
 type Balancer struct {
-	cfg    Config
-	all    set
-	cancel context.CancelFunc // of the checks
-	wg     sync.WaitGroup
+	conf atomic.Pointer[Config]
+	wg   sync.WaitGroup
 
-	mu       sync.Mutex // guards all below
-	ins      []instance
-	total    int // requests under way
-	turn     int // breaks ties
+	mu       sync.Mutex               // guards all below; slots of instances with requests under way may be read without
+	ins      [maxInstances]*instance  // slots: one that was given to an instance is another's only once that has ended
+	n        int                      // slots that were given
+	all      set                      // those whose instances are not gone
+	spawn    func(i int) (end func()) // starts an instance's checks; nil before Start and after Stop
+	total    int                      // requests under way
+	turn     int                      // breaks ties
 	sessions *session.Bindings
 	queue    queue // of requests that any instance may serve
 	waiting  int   // in all queues
@@ -32,6 +33,7 @@ type Balancer struct {
 	nextBack int64 // when the next ejection ends
 	ejected  int   // instances that are
 	breaker  breaker
+	stopped  bool
 	notes    []note // to be logged once mu is released
 	turned   Turned
 	placed   int64 // sessions with an id that nobody knew
@@ -42,7 +44,10 @@ type Turned struct{ Full, Late, Gone int64 }
 
 // instance is one backend's state.
 type instance struct {
-	Instance
+	Name      string
+	via       atomic.Pointer[Instance] // as configured last
+	gone      bool                     // it is no longer configured: it takes nothing, and ends with its last request
+	unwatch   func()                   // ends its checks; nil: there are none
 	salt      uint64
 	tag       string // salt, as it stands in cookies
 	active    int    // requests under way
@@ -78,20 +83,19 @@ func New(cfg Config) (*Balancer, error) {
 		return nil, fmt.Errorf("upstream %s: %w", cfg.Name, err)
 	}
 	cfg = cfg.WithDefaults()
-	b := &Balancer{cfg: cfg, ins: make([]instance, len(cfg.Instances))}
-	for i, in := range cfg.Instances {
-		b.ins[i] = instance{Instance: in, salt: hashOf([]byte(in.Name))}
-		b.ins[i].tag = strconv.FormatUint(b.ins[i].salt, 36)
-		b.all |= bit(i)
+	b := &Balancer{sessions: session.NewBindings(maxInstances, 0, 0)}
+	b.conf.Store(&cfg)
+	for _, in := range cfg.Instances {
+		b.addLocked(in) // nobody else knows b yet
 	}
 	if s := cfg.Sticky; s != nil {
-		b.sessions = session.NewBindings(len(b.ins), s.Sessions, int64(s.Idle/time.Second))
+		b.sessions.Limit(s.Sessions, int64(s.Idle/time.Second))
 	}
 	return b, nil
 }
 
 // Name implements upstream.Upstream.
-func (b *Balancer) Name() string { return b.cfg.Name }
+func (b *Balancer) Name() string { return b.cfg().Name }
 
 // unlock releases mu and then logs what there is to say.
 func (b *Balancer) unlock() {
@@ -99,11 +103,11 @@ func (b *Balancer) unlock() {
 	b.notes = nil
 	b.mu.Unlock()
 	for _, n := range notes {
-		args := append([]any{"upstream", b.cfg.Name}, n.args...)
+		args := append([]any{"upstream", b.cfg().Name}, n.args...)
 		if n.warn {
-			b.cfg.Log.Warn(n.text, args...)
+			b.cfg().Log.Warn(n.text, args...)
 		} else {
-			b.cfg.Log.Info(n.text, args...)
+			b.cfg().Log.Info(n.text, args...)
 		}
 	}
 }
@@ -130,24 +134,24 @@ func (b *Balancer) Route(d *upstream.Demand) (upstream.Conn, error) {
 
 func (b *Balancer) lease(l *lease, d *upstream.Demand) error {
 	l.b = b
-	if b.sessions != nil && d.Request != nil {
-		b.read(&l.t, d.Request)
+	if s := b.cfg().Sticky; s != nil && d.Request != nil {
+		b.read(s, &l.t, d.Request)
 	}
 	var err error
 	if l.i, err = b.admit(d, &l.t, 0); err != nil {
 		return err
 	}
-	if l.Conn, err = b.ins[l.i].Upstream.Get(b.timeouts(d, int64(b.cfg.Dial)), d.Fresh); err != nil {
+	if l.Conn, err = b.ins[l.i].get(b.timeouts(d, int64(b.cfg().Dial)), d.Fresh); err != nil {
 		l.i, l.Conn, err = b.elsewhere(d, &l.t, l.i, err)
 	}
 	return err
 }
 
-func (b *Balancer) read(t *ticket, r *wire.Request) {
+func (b *Balancer) read(s *Sticky, t *ticket, r *wire.Request) {
 	for i := range r.Len() {
 		if r.Kind(i) == wire.Cookie {
-			t.read(r.Value(i), b.cfg.Sticky.Cookie, b.sessions)
-			b.claimed(t, r.Value(i))
+			t.read(r.Value(i), s.Cookie, b.sessions)
+			b.claimed(s, t, r.Value(i))
 		}
 	}
 }
@@ -156,7 +160,7 @@ func (b *Balancer) read(t *ticket, r *wire.Request) {
 func (b *Balancer) timeouts(d *upstream.Demand, left int64) upstream.Timeouts {
 	t := d.Timeouts
 	if t.Dial == 0 {
-		t.Dial = b.cfg.Dial / 2
+		t.Dial = b.cfg().Dial / 2
 	}
 	t.Dial = max(min(t.Dial, time.Duration(left)), time.Millisecond)
 	return t
@@ -165,24 +169,24 @@ func (b *Balancer) timeouts(d *upstream.Demand, left int64) upstream.Timeouts {
 // elsewhere goes on after the first instance gave no connection: with the same instance as long as it is up and holds
 // the request's session, with others else, until each was asked once.
 func (b *Balancer) elsewhere(d *upstream.Demand, t *ticket, i int, err error) (int, upstream.Conn, error) {
-	start := b.cfg.Now()
+	start := b.cfg().Now()
 	for tried, again := set(0), 0; ; {
-		usable := b.refused(i, t, err)
-		left := int64(b.cfg.Dial) - (b.cfg.Now() - start)
-		if left <= 0 || len(b.ins) == 1 || d.Gone != nil && d.Gone() {
+		usable, all := b.refused(i, t, err)
+		left := int64(b.cfg().Dial) - (b.cfg().Now() - start)
+		if left <= 0 || all == bit(i) || d.Gone != nil && d.Gone() {
 			return 0, nil, err
 		}
-		if t.known && t.at == i && usable && again < b.cfg.Eject.Failures {
+		if t.known && t.at == i && usable && again < b.cfg().Eject.Failures {
 			again++
 			time.Sleep(min(retryPause, time.Duration(left))) // a restart takes a moment, and a session is worth it
-		} else if tried |= bit(i); tried == b.all {
+		} else if tried |= bit(i); all&^tried == 0 {
 			return 0, nil, err
 		}
 		next, aerr := b.admit(d, t, tried)
 		if aerr != nil {
 			return 0, nil, aerr
 		}
-		c, cerr := b.ins[next].Upstream.Get(b.timeouts(d, left), d.Fresh)
+		c, cerr := b.ins[next].get(b.timeouts(d, left), d.Fresh)
 		if cerr == nil {
 			return next, c, nil
 		}
@@ -190,11 +194,12 @@ func (b *Balancer) elsewhere(d *upstream.Demand, t *ticket, i int, err error) (i
 	}
 }
 
-// refused notes that an instance gave no connection, and tells whether it may still be asked.
-func (b *Balancer) refused(i int, t *ticket, err error) bool {
+// refused notes that an instance gave no connection, and tells whether it may still be asked, and which instances there
+// are.
+func (b *Balancer) refused(i int, t *ticket, err error) (usable bool, all set) {
 	b.mu.Lock()
 	defer b.unlock()
-	now := b.cfg.Now()
+	now := b.cfg().Now()
 	b.leaveLocked(i)
 	if upstream.ClassOf(err) != upstream.Busy {
 		b.failedLocked(i, now, err.Error())
@@ -205,12 +210,12 @@ func (b *Balancer) refused(i int, t *ticket, err error) bool {
 		}
 	}
 	b.dispatchLocked(now)
-	return b.usableLocked().has(i)
+	return b.usableLocked().has(i), b.all
 }
 
 // takeLocked counts a request in, and binds its session.
 func (b *Balancer) takeLocked(i int, t *ticket, now int64) {
-	in := &b.ins[i]
+	in := b.ins[i]
 	in.active++
 	b.total++
 	in.requests++
@@ -220,7 +225,7 @@ func (b *Balancer) takeLocked(i int, t *ticket, now int64) {
 	if !t.known {
 		b.placed++
 	} else if t.at != i {
-		from := &b.ins[t.at]
+		from := b.ins[t.at]
 		from.moved++
 		if from.episode++; from.episode == 1 {
 			b.sayLocked(true, "sessions lose what their instance held: it is away and they are moved as they come; this is said once", "instance", from.Name)
@@ -240,7 +245,7 @@ func (b *Balancer) done(i int, v verdict, why error, status int) {
 	b.mu.Lock()
 	defer b.unlock()
 	b.leaveLocked(i)
-	now := b.cfg.Now()
+	now := b.cfg().Now()
 	switch {
 	case v == good:
 		b.succeededLocked(i)
@@ -258,29 +263,30 @@ func (b *Balancer) done(i int, v verdict, why error, status int) {
 func (b *Balancer) Drain(name string, on bool) error {
 	b.mu.Lock()
 	defer b.unlock()
-	i := slices.IndexFunc(b.ins, func(in instance) bool { return in.Name == name })
-	if i < 0 {
-		return fmt.Errorf("upstream %s: no instance %q", b.cfg.Name, name)
+	i := b.slotLocked(name)
+	if i < 0 || b.ins[i].gone {
+		return fmt.Errorf("upstream %s: no instance %q", b.cfg().Name, name)
 	}
-	in := &b.ins[i]
+	b.drainLocked(i, on)
+	return nil
+}
+
+func (b *Balancer) drainLocked(i int, on bool) {
+	in := b.ins[i]
 	if in.draining == on {
-		return nil
+		return
 	}
 	in.draining = on
-	now := b.cfg.Now()
+	now := b.cfg().Now()
 	if on {
 		b.sayLocked(false, "instance drains: its sessions stay until they end, no new ones come", "instance", in.Name, "sessions", b.boundToLocked(i, now))
 	} else {
 		b.sayLocked(false, "instance drains no more", "instance", in.Name)
 	}
 	b.dispatchLocked(now)
-	return nil
 }
 
 func (b *Balancer) boundToLocked(i int, now int64) int {
-	if b.sessions == nil {
-		return 0
-	}
 	return b.sessions.Of(i, now/int64(time.Second))
 }
 
@@ -288,19 +294,22 @@ func (b *Balancer) boundToLocked(i int, now int64) int {
 // for a comparison asks there.
 func (b *Balancer) Where(cookie string) string {
 	var t ticket
-	if b.sessions != nil {
-		t.read([]byte(cookie), b.cfg.Sticky.Cookie, b.sessions)
-		b.claimed(&t, []byte(cookie))
+	if s := b.cfg().Sticky; s != nil {
+		t.read([]byte(cookie), s.Cookie, b.sessions)
+		b.claimed(s, &t, []byte(cookie))
 	}
 	b.mu.Lock()
 	defer b.unlock()
-	now := b.cfg.Now()
+	now := b.cfg().Now()
 	b.refreshLocked(now)
 	b.lookUpLocked(&t, now)
 	if at, _ := b.placeLocked(&t, 0, now); at != anywhere {
 		return b.ins[at].Name
 	}
-	return b.ins[max(0, b.rankLocked(t.hash, b.openLocked(0), now, 1<<40))].Name
+	if at := b.rankLocked(t.hash, b.openLocked(0), now, 1<<40); at != anywhere {
+		return b.ins[at].Name
+	}
+	return b.ins[bits.TrailingZeros64(uint64(b.all))].Name
 }
 
 // lookUpLocked finds the binding of a ticket.
@@ -319,20 +328,26 @@ func (b *Balancer) lookUpLocked(t *ticket, now int64) {
 
 // Start begins the checks. They end with Stop.
 func (b *Balancer) Start(ctx context.Context) {
-	if b.cfg.Health == nil || b.cancel != nil {
+	b.mu.Lock()
+	defer b.unlock()
+	if b.spawn != nil || b.stopped {
 		return
 	}
-	ctx, b.cancel = context.WithCancel(ctx)
-	for i := range b.ins {
-		b.wg.Go(func() { b.watch(ctx, i) })
+	b.spawn = func(i int) func() {
+		ctx, end := context.WithCancel(ctx)
+		in, h, after := b.ins[i], *b.cfg().Health, b.cfg().Health.Every*time.Duration(i)/time.Duration(b.n)
+		b.wg.Go(func() { b.watch(ctx, in, h, after) })
+		return end
 	}
+	b.watchLocked()
 }
 
 // Stop ends the checks. Instances' connections are their owner's to close.
 func (b *Balancer) Stop() {
-	if b.cancel != nil {
-		b.cancel()
-	}
+	b.mu.Lock()
+	b.stopped, b.spawn = true, nil
+	b.unwatchLocked()
+	b.unlock()
 	b.wg.Wait()
 }
 
@@ -374,14 +389,14 @@ type Stats struct {
 func (b *Balancer) Stats() Stats {
 	b.mu.Lock()
 	defer b.unlock()
-	now := b.cfg.Now()
+	now := b.cfg().Now()
 	b.refreshLocked(now)
-	s := Stats{Waiting: b.waiting, Turned: b.turned, Placed: b.placed, Open: b.breaker.open}
-	if b.sessions != nil {
-		s.Forgotten = b.sessions.Forgotten
-	}
-	for i := range b.ins {
-		in := &b.ins[i]
+	s := Stats{Waiting: b.waiting, Turned: b.turned, Placed: b.placed, Open: b.breaker.open, Forgotten: b.sessions.Forgotten}
+	for i := range b.n {
+		in := b.ins[i]
+		if in.gone {
+			continue
+		}
 		s.Instances = append(s.Instances, InstanceStats{Name: in.Name, State: in.state(), Active: in.active, Waiting: in.queue.len(), Sessions: b.boundToLocked(i, now),
 			Requests: in.requests, Failures: in.failed, Ejections: in.ejections, Moved: in.moved})
 	}
@@ -407,5 +422,5 @@ var (
 )
 
 func (b *Balancer) busy(err error) *upstream.Error {
-	return &upstream.Error{Upstream: b.cfg.Name, Doing: "wait for an instance", Class: upstream.Busy, Err: err}
+	return &upstream.Error{Upstream: b.cfg().Name, Doing: "wait for an instance", Class: upstream.Busy, Err: err}
 }

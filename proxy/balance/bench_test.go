@@ -21,7 +21,7 @@ func bench(t testing.TB, sticky bool) (one func()) {
 			c.Instances[i].Upstream = ready{}
 		}
 	})
-	w.cfg.Now = upstream.Now
+	w.cfg().Now = upstream.Now
 	d := &upstream.Demand{Request: request(t, "lang=en; seen=1; PHPSESSID=3k2v9q1m7r5t8u0w4x6y2z1a3b; theme=dark")}
 	var resp wire.Response
 	resp.Reset()

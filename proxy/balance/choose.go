@@ -44,8 +44,8 @@ func bit(i int) set          { return 1 << i }
 // there are none.
 func (b *Balancer) usableLocked() set {
 	var s set
-	for i := range b.ins {
-		if in := &b.ins[i]; !in.ejected && !in.unhealthy {
+	for i := range b.n {
+		if in := b.ins[i]; !in.ejected && !in.unhealthy && !in.gone {
 			s |= bit(i)
 		}
 	}
@@ -59,7 +59,7 @@ func (b *Balancer) usableLocked() set {
 func (b *Balancer) openLocked(tried set) set {
 	usable := b.usableLocked() &^ tried
 	open := usable
-	for i := range b.ins {
+	for i := range b.n {
 		if b.ins[i].draining {
 			open &^= bit(i)
 		}
@@ -69,12 +69,14 @@ func (b *Balancer) openLocked(tried set) set {
 		return open
 	case usable != 0:
 		return usable
+	case b.all&^tried != 0:
+		return b.all &^ tried
 	}
-	return b.all &^ tried
+	return b.all // those that were not tried were taken out meanwhile
 }
 
 func (b *Balancer) roomLocked(i int) bool {
-	return b.ins[i].active < b.cfg.Limit && b.total < b.cfg.Total
+	return b.ins[i].active < b.cfg().Limit && b.total < b.cfg().Total
 }
 
 const anywhere = -1
@@ -91,7 +93,7 @@ func (b *Balancer) placeLocked(t *ticket, tried set, now int64) (at int, room bo
 
 // chooseLocked chooses among open for a request that is not bound.
 func (b *Balancer) chooseLocked(t *ticket, open set, now int64) int {
-	if b.total >= b.cfg.Total {
+	if b.total >= b.cfg().Total {
 		return anywhere
 	}
 	if t.n > 0 {
@@ -100,12 +102,12 @@ func (b *Balancer) chooseLocked(t *ticket, open set, now int64) int {
 		}
 	}
 	best, least := anywhere, math.Inf(1)
-	n := len(b.ins)
+	n := b.n
 	b.turn++
 	for k := range n {
 		i := (b.turn + k) % n
-		in := &b.ins[i]
-		if !open.has(i) || in.active >= b.cfg.Limit {
+		in := b.ins[i]
+		if !open.has(i) || in.active >= b.cfg().Limit {
 			continue
 		}
 		if load := float64(in.active+1) / b.rampLocked(i, now); load < least {
@@ -118,7 +120,7 @@ func (b *Balancer) chooseLocked(t *ticket, open set, now int64) int {
 // boundLocked is how many requests an instance may have under way, one that is to be placed included.
 func (b *Balancer) boundLocked(open set) float64 {
 	sum, n := 1, 0
-	for i := range b.ins {
+	for i := range b.n {
 		if open.has(i) {
 			sum += b.ins[i].active
 			n++
@@ -130,9 +132,9 @@ func (b *Balancer) boundLocked(open set) float64 {
 // rankLocked is the instance of open that a hash ranks highest among those below the bound.
 func (b *Balancer) rankLocked(hash uint64, open set, now int64, bound float64) int {
 	best, highest := anywhere, uint64(0)
-	for i := range b.ins {
-		in := &b.ins[i]
-		if !open.has(i) || in.active >= b.cfg.Limit || float64(in.active+1) > bound*b.rampLocked(i, now) {
+	for i := range b.n {
+		in := b.ins[i]
+		if !open.has(i) || in.active >= b.cfg().Limit || float64(in.active+1) > bound*b.rampLocked(i, now) {
 			continue
 		}
 		if score := mix(hash ^ in.salt); best == anywhere || score > highest {
@@ -144,11 +146,11 @@ func (b *Balancer) rankLocked(hash uint64, open set, now int64, bound float64) i
 
 // rampLocked is the part of its share that an instance gets: all, but for one that came back a short time ago.
 func (b *Balancer) rampLocked(i int, now int64) float64 {
-	in := &b.ins[i]
+	in := b.ins[i]
 	if !in.ramping {
 		return 1
 	}
-	part := float64(now-in.back) / float64(max(b.cfg.SlowStart, time.Nanosecond))
+	part := float64(now-in.back) / float64(max(b.cfg().SlowStart, time.Nanosecond))
 	if part >= 1 {
 		in.ramping = false
 		return 1

@@ -15,6 +15,8 @@ type Instance struct {
 	Name string
 	// Upstream carries its requests. It must take Config.Limit requests at once without queueing, and one more for checks.
 	Upstream upstream.Upstream
+	// Draining keeps new sessions away from it, as Drain does, until it is given without.
+	Draining bool
 }
 
 // Config describes a Balancer.
@@ -92,6 +94,8 @@ type Breaker struct {
 }
 
 const (
+	maxInstances = 64 // a set has a bit for each
+
 	factor      = 1.25 // see the package comment
 	minBound    = 8
 	maxCookies  = 4 // that match a pattern in one request or answer; more are not looked at
@@ -165,7 +169,7 @@ func (c Config) Validate() error {
 		}
 		names[in.Name] = true
 	}
-	if n := len(c.Instances); n < 1 || n > 64 {
+	if n := len(c.Instances); n < 1 || n > maxInstances {
 		return fmt.Errorf("http: %d instances: want 1 to 64", n)
 	}
 	type bound struct {

@@ -36,22 +36,24 @@ func (t *ticket) read(value []byte, pattern string, keys *session.Bindings) {
 
 // claimed reads which instance a cookie of ours names in a Cookie field's value. It may be any client's invention: it is
 // believed only for a session that nobody knows, and then the worst that it does is to ask the wrong instance.
-func (b *Balancer) claimed(t *ticket, value []byte) {
-	if b.cfg.Sticky.Remember == "" {
+func (b *Balancer) claimed(s *Sticky, t *ticket, value []byte) {
+	if s.Remember == "" {
 		return
 	}
 	for len(value) > 0 {
 		var pair []byte
 		pair, value, _ = bytes.Cut(value, []byte(";"))
 		k, v, _ := bytes.Cut(trimmed(pair), []byte("="))
-		if string(k) != b.cfg.Sticky.Remember {
+		if string(k) != s.Remember {
 			continue
 		}
-		for i := range b.ins {
+		b.mu.Lock()
+		for i := range b.n {
 			if string(v) == b.ins[i].tag {
 				t.claim = i + 1
 			}
 		}
+		b.unlock()
 	}
 }
 

@@ -54,6 +54,8 @@
 //     older, and going back and forth would lose both. (TestDeadInstance)
 //   - The last instance is never ejected: the check is made with the one that is about to go counted as gone. Envoy's
 //     max_ejection_percent was compared before, and let all go. (TestChooserModel)
+//   - Update knows instances by name, in slots whose numbers do not change while a request is under way or a session bound:
+//     a login that began before an update binds its session after it. (TestUpdateKeepsSessions)
 //   - A queued request for an instance that is ejected meanwhile is placed anew, and keeps its turn. (TestQueueMovesOn)
 //   - Half-closing clients look gone. That is believed only of those that wait in the queue. (TestGoneClient)
 package balance

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -159,3 +160,8 @@ func end(t testing.TB, l *lease, set string) int {
 func (w *world) at(t testing.TB, cookie string) int { return end(t, w.ask(t, cookie), "") }
 
 func (w *world) advance(d time.Duration) { w.now += int64(d) }
+
+// check is one instance's check with this result.
+func (w *world) check(i int, err error) {
+	w.checked(context.Background(), w.ins[i], *w.cfg().Health, err)
+}

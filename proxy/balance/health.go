@@ -14,32 +14,32 @@ import (
 // failedLocked counts a failure of an instance, and ejects it if it was one too many.
 func (b *Balancer) failedLocked(i int, now int64, why string) {
 	b.breaker.failedLocked(b, now, why)
-	in := &b.ins[i]
+	in := b.ins[i]
 	in.failed++
-	if in.ejected { // what was under way when it went
+	if in.ejected || in.gone { // what was under way when it went
 		return
 	}
 	in.failures++
-	if in.failures < b.cfg.Eject.Failures && !in.probation {
+	if in.failures < b.cfg().Eject.Failures && !in.probation {
 		return
 	}
 	others := false
-	for k := range b.ins {
-		others = others || k != i && !b.ins[k].ejected && !b.ins[k].unhealthy
+	for k := range b.n {
+		others = others || k != i && !b.ins[k].ejected && !b.ins[k].unhealthy && !b.ins[k].gone
 	}
 	if !others {
-		if !in.alone && len(b.ins) > 1 {
+		if !in.alone && b.all != bit(i) {
 			in.alone = true
 			b.sayLocked(true, "the last instance fails: it is asked all the same", "instance", in.Name, "error", why)
 		}
 		return
 	}
-	if in.streak > 0 && now-in.back > int64(b.cfg.Eject.AtMost) {
+	if in.streak > 0 && now-in.back > int64(b.cfg().Eject.AtMost) {
 		in.streak = 0
 	}
-	pause := b.cfg.Eject.For << min(in.streak, 20)
-	if pause <= 0 || pause > b.cfg.Eject.AtMost {
-		pause = b.cfg.Eject.AtMost
+	pause := b.cfg().Eject.For << min(in.streak, 20)
+	if pause <= 0 || pause > b.cfg().Eject.AtMost {
+		pause = b.cfg().Eject.AtMost
 	}
 	in.streak++
 	in.ejections++
@@ -53,7 +53,7 @@ func (b *Balancer) failedLocked(i int, now int64, why string) {
 
 func (b *Balancer) succeededLocked(i int) {
 	b.breaker.succeededLocked(b)
-	if in := &b.ins[i]; !in.ejected {
+	if in := b.ins[i]; !in.ejected {
 		in.failures, in.probation, in.alone = 0, false, false
 	}
 }
@@ -64,8 +64,8 @@ func (b *Balancer) refreshLocked(now int64) {
 		return
 	}
 	b.nextBack = 1<<63 - 1
-	for i := range b.ins {
-		in := &b.ins[i]
+	for i := range b.n {
+		in := b.ins[i]
 		if in.ejected && in.until > now {
 			b.nextBack = min(b.nextBack, in.until)
 		} else if in.ejected {
@@ -79,19 +79,18 @@ func (b *Balancer) refreshLocked(now int64) {
 
 // backLocked is called when an instance is no longer away for one reason.
 func (b *Balancer) backLocked(i int, now int64) {
-	in := &b.ins[i]
+	in := b.ins[i]
 	if in.ejected || in.unhealthy {
 		return
 	}
-	in.back, in.ramping = now, b.cfg.SlowStart > 0
+	in.back, in.ramping = now, b.cfg().SlowStart > 0
 	b.sayLocked(false, "instance is asked again", "instance", in.Name, "sessions_moved", in.episode)
 	in.episode = 0
 }
 
 // watch checks one instance until ctx ends. Checks of several are spread over time.
-func (b *Balancer) watch(ctx context.Context, i int) {
-	h := b.cfg.Health
-	timer := time.NewTimer(h.Every * time.Duration(i) / time.Duration(len(b.ins)))
+func (b *Balancer) watch(ctx context.Context, in *instance, h Health, after time.Duration) {
+	timer := time.NewTimer(after)
 	defer timer.Stop()
 	for {
 		select {
@@ -99,7 +98,7 @@ func (b *Balancer) watch(ctx context.Context, i int) {
 			return
 		case <-timer.C:
 		}
-		b.checked(i, Probe(b.ins[i].Instance, *h))
+		b.checked(ctx, in, h, Probe(*in.via.Load(), h))
 		timer.Reset(h.Every)
 	}
 }
@@ -140,29 +139,32 @@ func Probe(in Instance, h Health) error {
 }
 
 // checked notes a check's result.
-func (b *Balancer) checked(i int, err error) {
+func (b *Balancer) checked(ctx context.Context, in *instance, h Health, err error) {
 	b.mu.Lock()
 	defer b.unlock()
-	in := &b.ins[i]
+	i := b.slotLocked(in.Name)
+	if ctx.Err() != nil || i < 0 { // these checks ended while it was being asked
+		return
+	}
 	if (err != nil) == in.unhealthy {
 		in.checks = 0
 		return
 	}
 	in.checks++
-	now := b.cfg.Now()
+	now := b.cfg().Now()
 	switch {
-	case err != nil && in.checks >= b.cfg.Health.Unhealthy:
+	case err != nil && in.checks >= h.Unhealthy:
 		in.unhealthy, in.checks = true, 0
 		if !in.ejected {
 			in.episode = 0
 		}
 		b.sayLocked(true, "instance is unhealthy: its checks fail", "instance", in.Name, "error", err)
-		if b.usableLocked() == b.all && len(b.ins) > 1 {
+		if b.usableLocked() == b.all && b.all != bit(i) {
 			b.sayLocked(true, "no instance passes its checks or answers: all are asked as if they did")
 		}
 		b.scatterLocked(i)
 		b.dispatchLocked(now)
-	case err == nil && in.checks >= b.cfg.Health.Healthy:
+	case err == nil && in.checks >= h.Healthy:
 		in.unhealthy, in.checks = false, 0
 		b.backLocked(i, now)
 		b.dispatchLocked(now)
@@ -182,7 +184,7 @@ type breaker struct {
 // Allow tells whether a request that somebody else can answer should come here. While the breaker is open one does from
 // time to time, to see. It is a question and no refusal: Route serves whoever comes.
 func (b *Balancer) Allow() bool {
-	if b.cfg.Breaker == nil {
+	if b.cfg().Breaker == nil {
 		return true
 	}
 	b.mu.Lock()
@@ -191,7 +193,7 @@ func (b *Balancer) Allow() bool {
 	if !k.open {
 		return true
 	}
-	if now := b.cfg.Now(); now >= k.next {
+	if now := b.cfg().Now(); now >= k.next {
 		k.next, k.trying = now+int64(k.pause), true
 		return true
 	}
@@ -200,7 +202,7 @@ func (b *Balancer) Allow() bool {
 }
 
 func (k *breaker) failedLocked(b *Balancer, now int64, why string) {
-	c := b.cfg.Breaker
+	c := b.cfg().Breaker
 	if c == nil {
 		return
 	}

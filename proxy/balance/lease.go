@@ -60,31 +60,31 @@ func (l *lease) Receive(resp *wire.Response, in *upstream.Inbox) error {
 		return nil
 	}
 	l.verdict, l.status = good, resp.Status()
-	if l.status >= 500 && slices.Contains(l.b.cfg.Eject.Statuses, l.status) {
+	if l.status >= 500 && slices.Contains(l.b.cfg().Eject.Statuses, l.status) {
 		l.verdict = bad
 	}
-	if l.b.sessions != nil {
-		l.learn(resp)
+	if s := l.b.cfg().Sticky; s != nil {
+		l.learn(s, resp)
 	}
 	return nil
 }
 
 // learn binds the session that an answer begins, before its client can come back with it.
-func (l *lease) learn(resp *wire.Response) {
+func (l *lease) learn(s *Sticky, resp *wire.Response) {
 	var ids [maxCookies]session.Key
 	n, ended := 0, false
 	for i := range resp.Len() {
 		if !wire.Is(resp.Name(i), "set-cookie") {
 			continue
 		}
-		id, ends, ok := setCookie(resp.Value(i), l.b.cfg.Sticky.Cookie)
+		id, ends, ok := setCookie(resp.Value(i), s.Cookie)
 		ended = ended || ends
 		if ok && !ends && n < maxCookies {
 			ids[n] = l.b.sessions.Key(id)
 			n++
 		}
 	}
-	if s := l.b.cfg.Sticky; s.Remember != "" && (n > 0 || l.t.n > 0 && !ended) && l.t.claim != l.i+1 {
+	if s.Remember != "" && (n > 0 || l.t.n > 0 && !ended) && l.t.claim != l.i+1 {
 		resp.Add("Set-Cookie", []byte(s.Remember+"="+l.b.ins[l.i].tag+"; Path=/; HttpOnly; SameSite=Lax"))
 	}
 	if n == 0 && !ended {
@@ -96,7 +96,7 @@ func (l *lease) learn(resp *wire.Response) {
 		l.b.sessions.Unbind(l.t.keys[l.t.use])
 	}
 	for _, k := range ids[:n] {
-		l.b.sessions.Bind(k, l.i, l.b.cfg.Now()/int64(time.Second))
+		l.b.sessions.Bind(k, l.i, l.b.cfg().Now()/int64(time.Second))
 	}
 }
 

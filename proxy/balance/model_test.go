@@ -70,7 +70,7 @@ func TestChooserModel(t *testing.T) {
 		draining := make([]bool, n)
 		away := func(i int) bool { return w.ins[i].ejected || w.ins[i].unhealthy }
 		active := func() (per []int, sum int) {
-			for i := range w.ins {
+			for i := range w.n {
 				per = append(per, w.ins[i].active)
 				sum += per[i]
 			}
@@ -185,7 +185,7 @@ func TestChooserModel(t *testing.T) {
 				if rapid.Bool().Draw(rt, "fails") {
 					err = errRefused
 				}
-				w.checked(rapid.IntRange(0, n-1).Draw(rt, "instance"), err)
+				w.check(rapid.IntRange(0, n-1).Draw(rt, "instance"), err)
 			},
 			"time": func(rt *rapid.T) { w.advance(time.Duration(rapid.IntRange(1, 400).Draw(rt, "s")) * time.Second) },
 			"": func(rt *rapid.T) {
@@ -194,10 +194,10 @@ func TestChooserModel(t *testing.T) {
 					rt.Fatalf("%d under way, counted %d and %d", len(leases), sum, w.total)
 				}
 				ejected := 0
-				for i := range w.ins {
+				for i := range w.n {
 					if w.ins[i].ejected {
 						ejected++
-						if left := w.ins[i].until - w.now; left > int64(w.cfg.Eject.AtMost) {
+						if left := w.ins[i].until - w.now; left > int64(w.cfg().Eject.AtMost) {
 							rt.Fatalf("ejected for %v", time.Duration(left))
 						}
 					}

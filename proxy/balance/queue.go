@@ -66,7 +66,7 @@ func (b *Balancer) admit(d *upstream.Demand, t *ticket, tried set) (int, error) 
 	var until int64
 	for {
 		b.mu.Lock()
-		now := b.cfg.Now()
+		now := b.cfg().Now()
 		if b.ejected > 0 {
 			b.refreshLocked(now)
 		}
@@ -80,14 +80,14 @@ func (b *Balancer) admit(d *upstream.Demand, t *ticket, tried set) (int, error) 
 			return at, nil
 		}
 		if w == nil {
-			if b.waiting >= b.cfg.Queue.Length {
+			if b.waiting >= b.cfg().Queue.Length {
 				b.turned.Full++
 				b.unlock()
 				return 0, b.busy(errFull)
 			}
 			b.seq++
 			w = &waiter{seq: b.seq, t: t, tried: tried, grant: make(chan int, 1)}
-			until = now + int64(b.cfg.Queue.Wait)
+			until = now + int64(b.cfg().Queue.Wait)
 		}
 		w.at = at
 		b.queueLocked(at).add(w)
@@ -101,7 +101,7 @@ func (b *Balancer) admit(d *upstream.Demand, t *ticket, tried set) (int, error) 
 
 // await waits for a grant until the time is over or the client has left.
 func (b *Balancer) await(w *waiter, d *upstream.Demand, until int64) (int, error) {
-	timer := time.NewTimer(min(lookForGone, time.Duration(until-b.cfg.Now())))
+	timer := time.NewTimer(min(lookForGone, time.Duration(until-b.cfg().Now())))
 	defer timer.Stop()
 	for {
 		select {
@@ -111,7 +111,7 @@ func (b *Balancer) await(w *waiter, d *upstream.Demand, until int64) (int, error
 		}
 		gone := d.Gone != nil && d.Gone()
 		b.mu.Lock()
-		now := b.cfg.Now()
+		now := b.cfg().Now()
 		b.refreshLocked(now)
 		b.dispatchLocked(now)
 		select {
@@ -140,7 +140,7 @@ func (b *Balancer) await(w *waiter, d *upstream.Demand, until int64) (int, error
 
 // dispatchLocked gives free places to those who wait, the oldest first that has a place to go to.
 func (b *Balancer) dispatchLocked(now int64) {
-	for b.waiting > 0 && b.total < b.cfg.Total {
+	for b.waiting > 0 && b.total < b.cfg().Total {
 		var next *waiter
 		to := anywhere
 		if w := b.queue.first(); w != nil {
@@ -148,7 +148,7 @@ func (b *Balancer) dispatchLocked(now int64) {
 				next, to = w, at
 			}
 		}
-		for i := range b.ins {
+		for i := range b.n {
 			if w := b.ins[i].queue.first(); w != nil && b.roomLocked(i) && (next == nil || w.seq < next.seq) {
 				next, to = w, i
 			}

@@ -246,8 +246,8 @@ func TestSlowStart(t *testing.T) {
 	w := newWorld(t, 2, func(c *Config) {
 		c.SlowStart, c.Health = 10*time.Second, &Health{Path: "/", Unhealthy: 1, Healthy: 1}
 	})
-	w.checked(0, errRefused)
-	w.checked(0, nil)
+	w.check(0, errRefused)
+	w.check(0, nil)
 	share := func() (n int) {
 		var ls []*lease
 		for range 100 {

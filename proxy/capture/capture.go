@@ -73,6 +73,7 @@ type Tally struct {
 	ByLegacy    uint64            `json:"by_legacy"`           // reads at live in the share that legacy had to answer
 	FellBack    map[string]uint64 `json:"fell_back,omitempty"` // them, by reason
 	Fingerprint string            `json:"fingerprint"`
+	Config      string            `json:"config,omitempty"` // of its reads: they were all served by the config with this fingerprint
 	Latency     []Latency         `json:"latency,omitempty"`
 	At          time.Time         `json:"at"`
 }

@@ -24,10 +24,11 @@ type Heartbeat struct {
 	V       int                        `json:"v"`
 	Replica event.Replica              `json:"replica"`
 	Epoch   event.Epoch                `json:"epoch"`
-	At      time.Time                  `json:"at"`     // read before it was sent: the lease counts from here
-	Until   time.Time                  `json:"until"`  // end of the lease
-	Obeys   map[event.Migration]uint64 `json:"obeys"`  // version of the state in force
-	Bound   string                     `json:"listen"` // for people
+	At      time.Time                  `json:"at"`               // read before it was sent: the lease counts from here
+	Until   time.Time                  `json:"until"`            // end of the lease
+	Obeys   map[event.Migration]uint64 `json:"obeys"`            // version of the state in force
+	Bound   string                     `json:"listen"`           // for people
+	Config  string                     `json:"config,omitempty"` // fingerprint of the file that it serves by
 	Gone    bool                       `json:"gone,omitempty"`
 }
 
@@ -41,6 +42,7 @@ type Beacon struct {
 	now    func() time.Time
 	wake   chan struct{}
 	until  atomic.Int64 // end of the lease, Unix nanoseconds
+	config atomic.Value // string: Heartbeat.Config
 	cancel context.CancelFunc
 	done   chan struct{}
 	stop   sync.Once
@@ -88,6 +90,12 @@ func (b *Beacon) Wake() {
 	}
 }
 
+// Declare tells everybody by which config this proxy serves from now on.
+func (b *Beacon) Declare(fingerprint string) {
+	b.config.Store(fingerprint)
+	b.Wake()
+}
+
 // Leased says whether the lease still runs. Without it reads are answered by legacy.
 func (b *Beacon) Leased() bool { return b.now().UnixNano() < b.until.Load() }
 
@@ -124,6 +132,7 @@ func (b *Beacon) beat(ctx context.Context, gone bool) error {
 	h := b.self
 	h.At, h.Gone, h.Obeys = b.now(), gone, map[event.Migration]uint64{}
 	h.Until = h.At.Add(Lease)
+	h.Config, _ = b.config.Load().(string)
 	for m, s := range b.states() {
 		h.Obeys[m] = s.Version
 	}

@@ -42,6 +42,9 @@ type Config struct {
 	Copies     Copies
 	Tracer     trace.Tracer // nil: no spans
 	Log        *slog.Logger
+	// Retired is called once this config has been replaced and no exchange works with it any more, on the goroutine of
+	// the last of them: it must not block. What only this config used can be closed. Nil: nobody asks.
+	Retired func()
 }
 
 // Sessions tells where legacy keeps the session and names the player.

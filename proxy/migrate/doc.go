@@ -10,6 +10,8 @@
 // # Not obvious
 //
 //   - The stages are read once for a request: a flip in its middle does not split it. (TestFlipDoesNotSplitARequest)
+//   - So is the whole config: what Swap replaces serves those who began with it, and tells when they have ended.
+//     (TestAGoneUpstreamEndsWithItsLastRequest in package role)
 //   - A write that could not be sent (no connection, no byte written) is rejected, not unknown: legacy cannot have seen
 //     it. Anything else without a whole answer is unknown. (TestOutcomes)
 //   - A gap is opened durably before the first unrecorded write, and closed by the next write that is recorded.

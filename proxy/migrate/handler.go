@@ -17,7 +17,7 @@ import (
 
 // Handler applies a [Config]. Swap replaces it while requests run.
 type Handler struct {
-	cfg atomic.Pointer[Config]
+	cfg atomic.Pointer[inForce]
 
 	mu   sync.Mutex // guards gaps
 	gaps map[event.Migration]*journal.Gap
@@ -42,7 +42,8 @@ func New(c *Config) (*Handler, error) {
 	return h, h.Swap(c)
 }
 
-// Swap replaces routes and everything else at once; a bad config leaves the old one.
+// Swap replaces routes and everything else at once; a bad config leaves the old one. Exchanges under way end with the
+// config that they began with, whose Retired is called after the last of them.
 func (h *Handler) Swap(c *Config) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -53,7 +54,10 @@ func (h *Handler) Swap(c *Config) error {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	h.cfg.Store(c)
+	if old := h.cfg.Swap(&inForce{Config: c}); old != nil {
+		old.replaced.Store(true)
+		old.mayEnd()
+	}
 	return nil
 }
 
@@ -62,7 +66,9 @@ var decisions = sync.Pool{New: func() any { return new(route.Decision) }}
 
 // Serve implements proxy.Handler.
 func (h *Handler) Serve(x *proxy.Exchange) {
-	c := h.cfg.Load()
+	t := h.enter()
+	defer t.leave() // a handler may panic
+	c := t.Config
 	if c.Table.Empty() {
 		h.Counters.Unrouted.Add(1)
 		h.pass(x, c, c.Legacy)

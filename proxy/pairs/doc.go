@@ -14,4 +14,6 @@
 //     time, and the queue drop the rest. (TestReadsThatWaitKeepNoWorker)
 //   - A tally is cumulative for its epoch and numbered: a lost record changes nothing, and a reader that restarts does
 //     not count twice. (TestTalliesAddUp)
+//   - A read belongs to the config that it was served by, and each config has its tallies: after a reload and back, what
+//     was counted between is not the first one's. (TestReadsBelongToTheirConfig)
 package pairs

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banyan/proxy/capture"
@@ -20,7 +21,7 @@ import (
 type Config struct {
 	Replica     event.Replica
 	Epoch       event.Epoch
-	Fingerprint string // of config and rules
+	Fingerprint string // of config and rules, for what is not given by an Under
 	// Generation is the one that readers have now; the fingerprint of later ones than the first names it. nil: the first.
 	Generation func(event.Migration) int
 	Queue      int   // reads that wait for the candidate to catch up, and as many behind them; default 1000
@@ -58,11 +59,14 @@ type Pairs struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	now    func() time.Time
+	sides  atomic.Pointer[map[event.Migration]Sides]
 
 	mu      sync.Mutex // guards what follows
 	reads   int        // that wait
 	waiting int64      // bytes of their bodies
 	tallies map[tallyKey]*tally
+	past    map[tallyKey]*tally // sums of those that were forgotten, without a config
+	recent  []string            // configs, the newest last
 }
 
 var _ migrate.Copies = (*Pairs)(nil)
@@ -97,8 +101,10 @@ func New(c Config) *Pairs {
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.DisableCompression, t.Proxy = c.Workers, c.Workers, true, nil
-	return &Pairs{cfg: c, queue: make(chan migrate.Read, c.Queue), ready: make(chan migrate.Read), tallies: map[tallyKey]*tally{}, now: time.Now,
+	p := &Pairs{cfg: c, queue: make(chan migrate.Read, c.Queue), ready: make(chan migrate.Read), tallies: map[tallyKey]*tally{}, past: map[tallyKey]*tally{}, now: time.Now,
 		client: &http.Client{Transport: t, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	p.sides.Store(&c.Sides)
+	return p
 }
 
 // Start runs the workers until Stop.
@@ -118,7 +124,7 @@ func (p *Pairs) Stop() {
 	for {
 		select {
 		case r := <-p.queue:
-			p.drop(r.Migration, r.Route, ShuttingDown)
+			p.drop(keyOf(&r), ShuttingDown)
 			continue
 		default:
 		}
@@ -130,12 +136,16 @@ func (p *Pairs) Stop() {
 
 // Room implements migrate.Copies.
 func (p *Pairs) Room(m event.Migration, route string, _ int64) bool {
+	return p.room(tallyKey{m, route, p.cfg.Fingerprint})
+}
+
+func (p *Pairs) room(k tallyKey) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.queue) < cap(p.queue) && p.waiting < p.cfg.Bytes {
 		return true
 	}
-	t := p.tallyLocked(m, route)
+	t := p.tallyLocked(k)
 	t.Asked++
 	t.Dropped[QueueFull]++
 	return false
@@ -143,9 +153,12 @@ func (p *Pairs) Room(m event.Migration, route string, _ int64) bool {
 
 // Offer implements migrate.Copies.
 func (p *Pairs) Offer(r migrate.Read) {
+	if r.Fingerprint == "" {
+		r.Fingerprint = p.cfg.Fingerprint // of the config; that of the pair is made when it is complete
+	}
 	size := int64(len(r.Legacy.Body) + len(r.Candidate.Body))
 	p.mu.Lock()
-	t := p.tallyLocked(r.Migration, r.Route)
+	t := p.tallyLocked(keyOf(&r))
 	t.Asked++
 	cut := r.Legacy.Length > int64(len(r.Legacy.Body)) || r.Candidate.Length > int64(len(r.Candidate.Body))
 	switch {
@@ -193,7 +206,7 @@ func (p *Pairs) catchUp(ctx context.Context) {
 			select {
 			case p.ready <- r:
 			case <-ctx.Done():
-				p.drop(r.Migration, r.Route, ShuttingDown)
+				p.drop(keyOf(&r), ShuttingDown)
 			}
 		})
 	}
@@ -216,26 +229,27 @@ func (p *Pairs) work(ctx context.Context) {
 
 // complete asks the other side and counts or publishes the pair.
 func (p *Pairs) complete(ctx context.Context, r *migrate.Read) {
+	k := keyOf(r)
 	if r.Served == capture.Legacy {
 		r.Candidate = p.ask(ctx, r.Migration, capture.Candidate, r.Candidate.Target)
 	} else {
 		r.Legacy = p.askLegacy(ctx, r)
 	}
 	if ctx.Err() != nil {
-		p.drop(r.Migration, r.Route, ShuttingDown)
+		p.drop(k, ShuttingDown)
 		return
 	}
 	g := p.generation(r.Migration)
 	if a := r.Candidate.Generation; a != 0 && a != g {
-		p.drop(r.Migration, r.Route, OtherGeneration)
+		p.drop(k, OtherGeneration)
 		return
 	}
-	r.Fingerprint, r.Tries = p.fingerprint(g), 1
+	r.Fingerprint, r.Tries = Fingerprint(k.config, g), 1
 	equal := r.Legacy.Status == r.Candidate.Status && r.Legacy.Status != 0 && bytes.Equal(r.Legacy.Body, r.Candidate.Body)
 	sent := !equal && p.cfg.Publish(event.KindPair, r.Key, event.Encode(r.Pair))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.tallyLocked(r.Migration, r.Route)
+	t := p.tallyLocked(k)
 	switch {
 	case equal:
 		t.Equal++
@@ -253,10 +267,8 @@ func (p *Pairs) generation(m event.Migration) int {
 	return p.cfg.Generation(m)
 }
 
-// fingerprint names the generation from the second on, as the shadow role's does.
-func (p *Pairs) fingerprint(g int) string { return Fingerprint(p.cfg.Fingerprint, g) }
-
-// Fingerprint is what evidence of a generation is bound to: rows and answers of another one prove nothing about it.
+// Fingerprint is what evidence of a generation is bound to: rows and answers of another one prove nothing about it. It
+// names the generation from the second on.
 func Fingerprint(config string, generation int) string {
 	if generation > 1 {
 		config += "-g" + strconv.Itoa(generation)
@@ -264,9 +276,9 @@ func Fingerprint(config string, generation int) string {
 	return config
 }
 
-func (p *Pairs) drop(m event.Migration, route, why string) {
+func (p *Pairs) drop(k tallyKey, why string) {
 	p.mu.Lock()
-	p.tallyLocked(m, route).Dropped[why]++
+	p.tallyLocked(k).Dropped[why]++
 	p.mu.Unlock()
 }
 
@@ -275,7 +287,7 @@ const maxBody = 1 << 20
 
 // ask asks one side of a migration.
 func (p *Pairs) ask(ctx context.Context, m event.Migration, side capture.Side, target string) capture.Answer {
-	sides := p.cfg.Sides[m]
+	sides := (*p.sides.Load())[m]
 	base := sides.Candidate
 	if side == capture.Legacy {
 		base = sides.Legacy
@@ -285,10 +297,11 @@ func (p *Pairs) ask(ctx context.Context, m event.Migration, side capture.Side, t
 
 // askLegacy asks as the client did.
 func (p *Pairs) askLegacy(ctx context.Context, r *migrate.Read) capture.Answer {
-	if u := p.cfg.Sides[r.Migration].LegacyVia; u != nil {
+	sides := (*p.sides.Load())[r.Migration]
+	if u := sides.LegacyVia; u != nil {
 		return askVia(u, r.Legacy.Target, r.Cookie, r.Host)
 	}
-	return ask(ctx, p.client, p.cfg.Sides[r.Migration].Legacy(r.Cookie), r.Legacy.Target, r.Cookie, r.Host)
+	return ask(ctx, p.client, sides.Legacy(r.Cookie), r.Legacy.Target, r.Cookie, r.Host)
 }
 
 // Ask sends a GET and takes the answer whole, within bounds. Trouble is in the answer's Error.

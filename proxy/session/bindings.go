@@ -44,7 +44,7 @@ const (
 	protected = 1
 )
 
-// NewBindings keeps at most max bindings (at least 4) to one of n instances, each for idle seconds after its last use.
+// NewBindings keeps at most max bindings (at least 4, or none) to one of n instances, each for idle seconds after its last use.
 func NewBindings(n, max int, idle int64) *Bindings {
 	return &Bindings{seed: maphash.MakeSeed(), max: max, idle: idle, at: map[Key]int32{}, entries: make([]binding, 1), per: make([]int, n)}
 }
@@ -83,6 +83,9 @@ func (b *Bindings) Bind(k Key, instance int, now int64) {
 		return
 	}
 	b.sweep(now)
+	if b.max < 1 {
+		return
+	}
 	if len(b.at) >= b.max {
 		last := b.lists[fresh].tail
 		if last == 0 {
@@ -172,4 +175,25 @@ func (b *Bindings) push(i int32, to uint8) {
 	}
 	l.head = i
 	l.n++
+}
+
+// Limit replaces the bounds that NewBindings was given. What is too much is forgotten, what was used last at last.
+func (b *Bindings) Limit(max int, idle int64) {
+	for b.max, b.idle = max, idle; len(b.at) > max; {
+		last := b.lists[fresh].tail
+		if last == 0 {
+			last = b.lists[protected].tail
+		}
+		b.drop(last)
+	}
+}
+
+// UnbindAll forgets the sessions of an instance, at the cost of looking at all of them.
+func (b *Bindings) UnbindAll(instance int) {
+	for i := 1; i < len(b.entries) && b.per[instance] > 0; i++ {
+		e := &b.entries[i]
+		if at, ok := b.at[e.key]; ok && at == int32(i) && int(e.instance) == instance {
+			b.drop(int32(i))
+		}
+	}
 }

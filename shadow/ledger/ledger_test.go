@@ -311,6 +311,26 @@ func TestTalliesCountOnce(t *testing.T) {
 	}
 }
 
+// A proxy that is reloaded to another config, and back, counts each by itself; a generation's number is taken off within
+// its config alone.
+func TestTalliesOfReloadedConfigs(t *testing.T) {
+	l, c := open(t, Config{})
+	tally := func(n, asked uint64, config, generation string) Batch {
+		return Batch{Tallies: []*capture.Tally{{V: 1, N: n, Replica: "a", Epoch: 1, Migration: "units", Route: "map", Asked: asked, Equal: asked,
+			Fingerprint: config + generation, Config: config, At: c.now()}}}
+	}
+	l.mustCommit(t, tally(1, 10, "fp1", ""))
+	l.mustCommit(t, tally(2, 7, "fp2", "")) // the first that arrives
+	l.mustCommit(t, tally(3, 15, "fp1", ""))
+	l.mustCommit(t, tally(9, 12, "fp2", "-g2"))
+	for fingerprint, want := range map[string]uint64{"fp1": 15, "fp2": 7, "fp2-g2": 5} {
+		must(l.SetFingerprint(t.Context(), "units", fingerprint))(t)
+		if a := must(l.Evidence(t.Context(), "units"))(t).Comparisons[0].Asked; a.Asked != want {
+			t.Errorf("%s: asked %d, want %d", fingerprint, a.Asked, want)
+		}
+	}
+}
+
 func TestSourcesGapsProjections(t *testing.T) {
 	l, c := open(t, Config{})
 	l.mustCommit(t, Batch{Sources: []Source{{"units", "hp", 1, 0, 5}, {"units", "hp", 2, 1, 9}, {"players", "views", 7, 0, 8}}})

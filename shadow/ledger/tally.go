@@ -22,8 +22,9 @@ type Asked struct {
 	Latency   map[capture.Side]Histogram `json:"latency,omitempty"`
 }
 
-// tallies keep the newest of (replica, epoch, route, fingerprint). A tally counts since its epoch, so what was counted
-// when the fingerprint changed is kept beside it, to be taken off.
+// tallies keep the newest of (replica, epoch, route, fingerprint). A tally counts since its epoch what
+// was served by one config, so what was counted when the rest of the fingerprint changed, a generation's number, is kept
+// beside it, to be taken off.
 func (c *commit) tallies(ctx context.Context) error {
 	for _, t := range c.b.Tallies {
 		body, err := json.Marshal(t)
@@ -32,10 +33,10 @@ func (c *commit) tallies(ctx context.Context) error {
 		}
 		if _, err := c.tx.Exec(ctx, `insert into tally
 			select $1, $2, $3, $4, $5, $6, $7, (select body from tally where migration = $1 and route = $2 and replica = $3 and epoch = $4
-				and fingerprint <> $5 and n < $6 order by n desc limit 1), $8
+				and fingerprint <> $5 and n < $6 and coalesce(body ->> 'config', '') = $9 order by n desc limit 1), $8
 			on conflict (migration, route, replica, epoch, fingerprint) do update set n = excluded.n, body = excluded.body, at = excluded.at
 			where tally.n < excluded.n`,
-			t.Migration, clip(t.Route, 200), t.Replica, int64(t.Epoch), t.Fingerprint, int64(t.N), jsonText(body), t.At); err != nil {
+			t.Migration, clip(t.Route, 200), t.Replica, int64(t.Epoch), t.Fingerprint, int64(t.N), jsonText(body), t.At, t.Config); err != nil {
 			return err
 		}
 	}

@@ -56,7 +56,7 @@ Exit status: 0 ok, 1 the answer is no, 2 usage or configuration, 3 something tha
 		commands []*cobra.Command
 	}{
 		{"run", []*cobra.Command{a.proxy(), a.shadow(), a.serve()}},
-		{"operate", []*cobra.Command{a.stage(), a.findings(), a.backfill(), a.retranslate(), a.parked(), a.upstream(), a.status()}},
+		{"operate", []*cobra.Command{a.stage(), a.findings(), a.backfill(), a.retranslate(), a.parked(), a.upstream(), a.status(), a.reload()}},
 		{"write", []*cobra.Command{a.check(), a.schema()}},
 	} {
 		for _, c := range g.commands {

@@ -10,11 +10,13 @@ import (
 	"banyan/cmd/internal/handover"
 )
 
-// life is what happens to a serving process from outside, beside its end: SIGUSR2 asks for a successor.
+// life is what happens to a serving process from outside, beside its end: SIGUSR2 asks for a successor, SIGHUP
+// for the configuration to be read again.
 type life struct {
 	set     *handover.Set
 	log     *slog.Logger
 	signals chan os.Signal
+	hangups chan os.Signal
 }
 
 // newLife takes over what a predecessor gave. Signals count from here on, so that none ends the process by default.
@@ -23,15 +25,20 @@ func newLife(log *slog.Logger) (*life, error) {
 	if err != nil {
 		return nil, usage("%w", err)
 	}
-	l := &life{set: set, log: log, signals: make(chan os.Signal, 1)}
+	l := &life{set: set, log: log, signals: make(chan os.Signal, 1), hangups: make(chan os.Signal, 1)}
 	signal.Notify(l.signals, syscall.SIGUSR2)
+	signal.Notify(l.hangups, syscall.SIGHUP)
 	return l, nil
 }
 
-func (l *life) end() { signal.Stop(l.signals) }
+func (l *life) end() {
+	signal.Stop(l.signals)
+	signal.Stop(l.hangups)
+}
 
 // serving returns when the process shall end: ctx is done, failed has told, or a successor serves (succeeded).
-func (l *life) serving(ctx context.Context, failed <-chan error) (succeeded bool, err error) {
+// Meanwhile reload is called for each SIGHUP; it says in the log what became of it.
+func (l *life) serving(ctx context.Context, failed <-chan error, reload func()) (succeeded bool, err error) {
 	if err := l.set.Ready(); err != nil {
 		l.log.Warn("somebody who waits for this process was not told that it serves", "error", err)
 	}
@@ -41,6 +48,8 @@ func (l *life) serving(ctx context.Context, failed <-chan error) (succeeded bool
 			return false, err
 		case <-ctx.Done():
 			return false, nil
+		case <-l.hangups:
+			reload()
 		case <-l.signals:
 			l.log.Info("handing over: the new process is being started", "at_most", handover.Wait)
 			pid, err := l.set.Successor(ctx)

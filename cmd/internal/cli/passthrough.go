@@ -221,7 +221,9 @@ func stopAdmin(ops *admin.Server) {
 func serve(ctx context.Context, s *proxy.Server, l net.Listener, life *life, ops *admin.Server, drain time.Duration, log *slog.Logger) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }() // ends with the listener, which Shutdown closes
-	succeeded, err := life.serving(ctx, failed)
+	succeeded, err := life.serving(ctx, failed, func() {
+		log.Warn("SIGHUP reads a configuration again, and there is none: this process was started with --legacy")
+	})
 	if err != nil {
 		return err
 	}

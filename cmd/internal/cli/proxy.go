@@ -21,8 +21,9 @@ configuration: writes are recorded, reads compared, and moved when their stage s
 Where legacy is PHP, no web server is needed: --legacy fastcgi:ADDR asks php-fpm itself, and the files of --root are
 served from here. At most 4 of php-fpm's children are used; a configuration can say more (fastcgi.max_connections).
 
-SIGTERM or SIGINT drains: requests under way end, then the process does. A second one ends it at once. SIGUSR2 starts the
-program anew, as its file and its configuration are then, hands the sockets over, and drains once the new process serves.`,
+SIGTERM or SIGINT drains: requests under way end, then the process does. A second one ends it at once. SIGHUP reads the
+configuration again, as banyan reload does. SIGUSR2 starts the program anew, as its file and its configuration are then,
+hands the sockets over, and drains once the new process serves.`,
 		Example: `  banyan proxy --listen :8080 --legacy http://127.0.0.1:80
   banyan proxy --listen 127.0.0.1:8080 --legacy unix:/run/nginx/legacy.sock --trusted-proxy 127.0.0.1/32
   banyan proxy --listen :8080 --legacy fastcgi:unix:/run/php/php-fpm.sock --root /srv/game/public

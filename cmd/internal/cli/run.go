@@ -96,6 +96,7 @@ func (a *app) run(ctx context.Context, o configured, service string, roles role.
 	}
 	defer life.end()
 	p, err := role.Start(ctx, f, roles, role.Options{Listen: life.set.Listen, Log: log, Tracer: tel.Tracer(), Observer: tel.Requests, Build: readBuild().String(),
+		Load: func() (*config.File, error) { return load(o.file) }, Reloaded: func(f *config.File) { tel.Requests.SetUpstreams(upstreams(f)) },
 		Synced: func(d time.Duration) { flushed(d) }}, tel.Metrics())
 	if err != nil {
 		return cannotStart(err)
@@ -114,16 +115,16 @@ func (a *app) run(ctx context.Context, o configured, service string, roles role.
 	watched, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	if p.Proxy != nil {
-		go watchStages(watched, tel.Requests, f, p.Proxy) // ends with stop
+		go watchStages(watched, tel.Requests, p) // ends with stop
 	}
-	succeeded, err := life.serving(ctx, p.Failed())
+	succeeded, err := life.serving(ctx, p.Failed(), func() { _, _ = p.Reload() }) // which has said what there is to say
 	if err == nil {
-		log.Info("draining: requests under way end, no others are taken", "at_most", f.Proxy.Limits.Drain)
+		log.Info("draining: requests under way end, no others are taken", "at_most", p.File().Proxy.Limits.Drain)
 	}
 	if succeeded {
 		p.HandOver(ctx)
 	}
-	return errors.Join(err, a.end(p, tel, f.Proxy.Limits.Drain, log))
+	return errors.Join(err, a.end(p, tel, p.File().Proxy.Limits.Drain, log))
 }
 
 func (a *app) end(p *role.Process, tel *telemetry.Provider, drain time.Duration, log *slog.Logger) error {
@@ -198,12 +199,12 @@ func routes(f *config.File, states func(event.Migration) stage.State) map[string
 }
 
 // watchStages keeps the labels of requests at the stage in force, at most a second late.
-func watchStages(ctx context.Context, r *telemetry.Requests, f *config.File, p *role.Proxy) {
-	if p.Follower == nil {
+func watchStages(ctx context.Context, r *telemetry.Requests, p *role.Process) {
+	if p.Proxy.Follower == nil {
 		return
 	}
 	for tick := time.NewTicker(time.Second); ; {
-		r.SetRoutes(routes(f, p.Follower.State))
+		r.SetRoutes(routes(p.File(), p.Proxy.Follower.State))
 		select {
 		case <-ctx.Done():
 			tick.Stop()
@@ -215,12 +216,9 @@ func watchStages(ctx context.Context, r *telemetry.Requests, f *config.File, p *
 
 // observe registers what the process's parts tell.
 func observe(tel *telemetry.Provider, f *config.File, p *role.Process) error {
-	var errs []error
+	errs := []error{observeReloads(tel, p)}
 	if x := p.Proxy; x != nil {
-		s := telemetry.Sources{Server: x.Srv.Stats, Counters: &x.Handler.Counters, Upstreams: x.Connections}
-		if len(x.Balancers()) > 0 {
-			s.Balancers = x.Balancers
-		}
+		s := telemetry.Sources{Server: x.Srv.Stats, Counters: &x.Handler.Counters, Upstreams: x.Connections, Balancers: x.Balancers}
 		if x.Journal != nil {
 			s.Journal, s.Tallies, s.Waiting, s.Stages = x.Journal.Status, x.Pairs.Tallies, x.Pairs.Waiting, x.Follower.States
 		}

@@ -252,6 +252,13 @@ func (f *File) checkBalance(d *decoder, path, name string, u Upstream) {
 	if u.Sticky != nil && len(u.HTTP) == 1 {
 		d.failPath(path+".sticky", "http: [\"http://10.0.0.1:80\", \"http://10.0.0.2:80\"]", "there is one instance: every session is there")
 	}
+	for i, a := range u.Drain {
+		if at := fmt.Sprintf("%s.drain[%d]", path, i); !slices.Contains(u.HTTP, a) {
+			d.failPath(at, suggest(a, u.HTTP), "%q is not one of the instances of http", a)
+		} else if len(u.HTTP) == 1 {
+			d.failPath(at, "", "there is one instance: nowhere else to go")
+		}
+	}
 	if u.Breaker != nil {
 		asked := slices.ContainsFunc(f.Names(), func(m event.Migration) bool { return f.Migrations[m].Candidate == name })
 		if name == "legacy" || !asked {

@@ -60,7 +60,7 @@ kafka: { partitions: x }
 		`banyan.yaml:4:29: proxy.limits.body: "many": want a size such as 64KiB, 1MiB or 20GiB`,
 		`banyan.yaml:4:51: proxy.limits.header_timeout: "5": want a duration with its unit, such as 250ms, 30s or 14d`,
 		`banyan.yaml:6:44: upstreams.legacy.http: given twice; first at line 6`,
-		`banyan.yaml:7:10: upstreams.units: want a mapping with http, fastcgi, timeout, max_connections, max_requests, sticky, queue, eject, health, breaker, slow_start, max_execution, resolve, root, router, not a list`,
+		`banyan.yaml:7:10: upstreams.units: want a mapping with http, fastcgi, timeout, max_connections, max_requests, sticky, drain, queue, eject, health, breaker, slow_start, max_execution, resolve, root, router, not a list`,
 		`banyan.yaml:8:22: kafka.partitions: "x": want a whole number`,
 	}
 	if d := cmp.Diff(want, got); d != "" {

@@ -109,6 +109,8 @@ type Upstream struct {
 	// Sticky keeps each session at one instance, because legacy keeps sessions in an instance's memory or files. None:
 	// every request goes to the instance with the fewest requests under way.
 	Sticky *balance.Sticky `yaml:"sticky"`
+	// Drain names instances, as http spells them, that get no new sessions: those that they hold stay until they end.
+	Drain  []string        `yaml:"drain"`
 	Queue  *balance.Queue  `yaml:"queue"`  // of requests that find every place taken
 	Eject  balance.Eject   `yaml:"eject"`  // when one of several instances is left alone; never the last
 	Health *balance.Health `yaml:"health"` // none: only requests tell how instances are

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	"banyan/proxy/balance"
 )
 
@@ -31,7 +33,7 @@ func (u *Upstream) Balance(name string) balance.Config {
 		c.Queue = *u.Queue
 	}
 	for _, a := range u.HTTP {
-		c.Instances = append(c.Instances, balance.Instance{Name: a})
+		c.Instances = append(c.Instances, balance.Instance{Name: a, Draining: slices.Contains(u.Drain, a)})
 	}
 	return c
 }

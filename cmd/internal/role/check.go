@@ -49,7 +49,7 @@ func checkInstances(f *config.File) []Lack {
 	var wg sync.WaitGroup
 	for _, name := range names {
 		u := f.Upstreams[name]
-		b, err := openBackend(name, &u, balance.Config{})
+		b, err := openBackend(name, &u, balance.Config{}, nil)
 		if err != nil {
 			out = append(out, Lack{"upstreams." + name, err.Error(), ""})
 			continue

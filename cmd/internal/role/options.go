@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"banyan/cmd/internal/config"
 	"banyan/proxy"
 
 	"go.opentelemetry.io/otel/trace"
@@ -17,6 +18,9 @@ type Options struct {
 	Tracer   trace.Tracer   // nil: no spans
 	Observer proxy.Observer // nil: no request metrics
 	Build    string         // version of this binary, part of the fingerprint
+	// Load reads the file again, for a reload; nil: there is none. Reloaded is told of the file that serves now.
+	Load     func() (*config.File, error)
+	Reloaded func(*config.File)
 	// Synced is told how long each flush of the journal took; nil: nobody asks. It must not block.
 	Synced func(time.Duration)
 	// Listen opens a listener by the name of its use ("proxy", "tls", "admin"), or takes over a predecessor's; nil: by open alone.

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"banyan/cmd/internal/config"
-	"banyan/legacyadapter/fastcgi"
 	"banyan/legacyadapter/php"
 	"banyan/proxy"
 	"banyan/proxy/certs"
@@ -55,9 +54,11 @@ type Proxy struct {
 	Tracker  *pending.Tracker
 	Pairs    *pairs.Pairs
 
-	backends map[string]*backend
-	copies   []*fastcgi.Upstream // of legacy, for copies of reads
-	producer *kgo.Client         // of pairs and tallies
+	mu       sync.Mutex          // guards backends, once it serves, and held
+	backends map[string]*backend // of the newest file; replaced whole
+	held     map[closer]int      // connections to upstreams, with the number of tables that work with them
+	players  *session.Players
+	producer *kgo.Client // of pairs and tallies
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 	served   chan error
@@ -66,7 +67,7 @@ type Proxy struct {
 // StartProxy opens the port and serves; everything else comes up behind it.
 func StartProxy(ctx context.Context, f *config.File, o Options) (*Proxy, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	p := &Proxy{f: f, o: o, backends: map[string]*backend{}, cancel: cancel, served: make(chan error, 2)}
+	p := &Proxy{f: f, o: o, held: map[closer]int{}, players: session.NewPlayers(100_000), cancel: cancel, served: make(chan error, 2)}
 	if err := p.start(ctx); err != nil {
 		p.closeAll()
 		return nil, err
@@ -83,21 +84,18 @@ func (p *Proxy) start(ctx context.Context) error {
 			return err
 		}
 	}
-	h, err := p.handler()
+	table, err := p.table(p.f, p.backends)
 	if err != nil {
 		return err
 	}
-	p.Handler = h
-	cfg := proxy.Config{MaxHead: int(p.f.Proxy.Limits.Head), MaxBody: int64(p.f.Proxy.Limits.Body), MaxConns: p.f.Proxy.Limits.Connections, MaxStreams: p.f.Proxy.Limits.Streams,
-		HeaderTimeout: p.f.Proxy.Limits.HeaderTimeout, IdleTimeout: p.f.Proxy.Limits.IdleTimeout, MaxConnsPerClient: p.f.Proxy.Limits.ConnectionsPerClient,
-		MaxBuffered: int64(p.f.Proxy.Limits.Buffered), MinBodyRate: int(*p.f.Proxy.Limits.BodyRate), BodyTimeout: p.f.Proxy.Limits.BodyTimeout, WriteTimeout: p.f.Proxy.Limits.WriteTimeout}
-	if cfg.TrustedProxies, err = prefixes("trusted_proxies", p.f.Proxy.TrustedProxies); err != nil {
+	if p.Handler, err = migrate.New(table); err != nil {
 		return err
 	}
-	if cfg.ProxyProtocol, err = prefixes("proxy_protocol", p.f.Proxy.ProxyProtocol); err != nil {
+	cfg, err := limits(p.f)
+	if err != nil {
 		return err
 	}
-	if p.Srv, err = proxy.NewServer(cfg, h, p.o.Observer, p.o.Log); err != nil {
+	if p.Srv, err = proxy.NewServer(cfg, p.Handler, p.o.Observer, p.o.Log); err != nil {
 		return err
 	}
 	if err := p.openTLS(ctx); err != nil {
@@ -151,23 +149,32 @@ func (p *Proxy) openTLS(ctx context.Context) error {
 // Addr is where the proxy listens.
 func (p *Proxy) Addr() net.Addr { return p.ln.Addr() }
 
-// sides are where a migration's copies of reads go. Those to a php-fpm have one connection, so that they never take all
-// of its children from the clients.
-func (p *Proxy) sides(m config.Migration) (pairs.Sides, error) {
-	s := pairs.Sides{Legacy: p.backends[m.Legacy].where, Candidate: p.backends[m.Candidate].where}
-	legacy := p.f.Upstreams[m.Legacy]
-	if legacy.FastCGI == nil {
-		return s, nil
+// limits are the server's config.
+func limits(f *config.File) (cfg proxy.Config, err error) {
+	l := f.Proxy.Limits
+	cfg = proxy.Config{MaxHead: int(l.Head), MaxBody: int64(l.Body), MaxConns: l.Connections, MaxStreams: l.Streams,
+		HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, MaxConnsPerClient: l.ConnectionsPerClient,
+		MaxBuffered: int64(l.Buffered), MinBodyRate: int(*l.BodyRate), BodyTimeout: l.BodyTimeout, WriteTimeout: l.WriteTimeout}
+	if cfg.TrustedProxies, err = prefixes("trusted_proxies", f.Proxy.TrustedProxies); err != nil {
+		return cfg, err
 	}
-	c := p.fastCGI(m.Legacy, legacy)
-	c.MaxConns = 1
-	u, err := fastcgi.New(c)
-	if err != nil {
-		return s, fmt.Errorf("upstream %s: %w", m.Legacy, err)
+	if cfg.ProxyProtocol, err = prefixes("proxy_protocol", f.Proxy.ProxyProtocol); err != nil {
+		return cfg, err
 	}
-	p.copies = append(p.copies, u)
-	s.LegacyVia = u
-	return s, nil
+	return cfg, cfg.Validate()
+}
+
+// sides are where migrations' copies of reads go.
+func sides(f *config.File, backends map[string]*backend) map[event.Migration]pairs.Sides {
+	out := map[event.Migration]pairs.Sides{}
+	for name, m := range f.Migrations {
+		s := pairs.Sides{Legacy: backends[m.Legacy].where, Candidate: backends[m.Candidate].where}
+		if fpm := backends[m.Legacy].copies; fpm != nil {
+			s.LegacyVia = fpm
+		}
+		out[name] = s
+	}
+	return out
 }
 
 // openRecording opens what writes and flips need, without connecting to anything.
@@ -198,15 +205,11 @@ func (p *Proxy) openRecording(ctx context.Context) error {
 	if p.producer, err = p.f.Kafka.Producer("banyan-pairs", kgo.MaxBufferedRecords(2000), kgo.MaxBufferedBytes(64<<20)); err != nil {
 		return err
 	}
-	sides := map[event.Migration]pairs.Sides{}
-	for name, m := range p.f.Migrations {
-		if sides[name], err = p.sides(m); err != nil {
-			return err
-		}
-	}
-	p.Pairs = pairs.New(pairs.Config{Replica: replica, Epoch: event.Epoch(p.Journal.Epoch()), Fingerprint: p.f.Fingerprint(p.o.Build),
+	fingerprint := p.f.Fingerprint(p.o.Build)
+	p.Beacon.Declare(fingerprint)
+	p.Pairs = pairs.New(pairs.Config{Replica: replica, Epoch: event.Epoch(p.Journal.Epoch()), Fingerprint: fingerprint,
 		Generation: func(m event.Migration) int { return p.Follower.State(m).Current() },
-		ClockError: p.f.Settle.MaxClockError, Model: p.Tracker, Sides: sides, Publish: p.publish})
+		ClockError: p.f.Settle.MaxClockError, Model: p.Tracker, Sides: sides(p.f, p.backends), Publish: p.publish})
 	return nil
 }
 
@@ -269,13 +272,14 @@ func makeTopics(ctx context.Context, f *config.File, topics ...kafka.Topic) erro
 	return f.Kafka.EnsureTopics(ctx, cl, topics...)
 }
 
-// handler builds the table of routes and what each migration does with them.
-func (p *Proxy) handler() (*migrate.Handler, error) {
-	canon, err := p.f.Canonicalizer()
+// table is the routes of a file, and what each migration does with them. It works with its upstreams' connections until
+// its last exchange has ended.
+func (p *Proxy) table(f *config.File, backends map[string]*backend) (*migrate.Config, error) {
+	canon, err := f.Canonicalizer()
 	if err != nil {
 		return nil, fmt.Errorf("upstreams.legacy: %w", err)
 	}
-	table, err := route.Compile(p.f.RouteList(), php.Params{}, canon)
+	table, err := route.Compile(f.RouteList(), php.Params{}, canon)
 	if err != nil {
 		return nil, err
 	}
@@ -283,39 +287,41 @@ func (p *Proxy) handler() (*migrate.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	red, err := redact.New(p.f.Proxy.Redact, key)
+	red, err := redact.New(f.Proxy.Redact, key)
 	if err != nil {
 		return nil, err
 	}
-	c := &migrate.Config{Table: table, Legacy: p.backends["legacy"].Upstream, Upstreams: map[string]upstream.Upstream{}, Migrations: map[event.Migration]*migrate.Migration{},
-		Sessions: migrate.Sessions{Cookie: p.f.Proxy.Sessions.Cookie, Player: p.f.Proxy.Sessions.Player, Players: session.NewPlayers(100_000)},
-		Journal:  p.Journal, Replica: event.Replica(p.f.Proxy.Replica), Redact: red, Inline: int(p.f.Proxy.Limits.Inline), Tracer: p.o.Tracer, Log: p.o.Log}
-	if p.f.Proxy.Journal.Ack == "memory" {
+	c := &migrate.Config{Table: table, Legacy: backends["legacy"].Upstream, Upstreams: map[string]upstream.Upstream{}, Migrations: map[event.Migration]*migrate.Migration{},
+		Sessions: migrate.Sessions{Cookie: f.Proxy.Sessions.Cookie, Player: f.Proxy.Sessions.Player, Players: p.players},
+		Journal:  p.Journal, Replica: event.Replica(p.f.Proxy.Replica), Redact: red, Inline: int(f.Proxy.Limits.Inline), Tracer: p.o.Tracer, Log: p.o.Log,
+		Retired: func() { p.release(connectionsOf(backends)) }}
+	if f.Proxy.Journal.Ack == "memory" {
 		c.Ack = journal.AckMemory
 	}
-	for _, r := range p.f.Routes {
-		c.Upstreams[r.Name] = p.backends[r.To].Upstream
+	for _, r := range f.Routes {
+		c.Upstreams[r.Name] = backends[r.To].Upstream
 	}
 	if p.Follower != nil {
-		c.States, c.Leased, c.Model, c.Copies = p.Follower.State, p.Beacon.Leased, p.Tracker, p.Pairs
+		c.States, c.Leased, c.Model, c.Copies = p.Follower.State, p.Beacon.Leased, p.Tracker, p.Pairs.Under(f.Fingerprint(p.o.Build))
 		c.ClockError = p.f.Settle.WithDefaults().MaxClockError
 	}
-	for _, name := range p.f.Names() {
-		if c.Migrations[name], err = p.migration(name, p.f.Migrations[name]); err != nil {
+	for _, name := range f.Names() {
+		m := f.Migrations[name]
+		if c.Migrations[name], err = migration(name, m, backends[m.Candidate]); err != nil {
 			return nil, fmt.Errorf("migration %s: %w", name, err)
 		}
 	}
-	return migrate.New(c)
+	return c, c.Validate()
 }
 
-func (p *Proxy) migration(name event.Migration, m config.Migration) (*migrate.Migration, error) {
+func migration(name event.Migration, m config.Migration, candidate *backend) (*migrate.Migration, error) {
 	key, err := expr.ParseTemplate(m.OrderBy)
 	if err != nil {
 		return nil, err
 	}
 	out := &migrate.Migration{Name: name, Key: key, FailClosed: m.WhenFull == "fail_closed", Writes: map[string]*migrate.WriteRoute{}, Reads: map[string]*migrate.ReadRoute{}}
-	if b, ok := p.backends[m.Candidate]; ok {
-		out.Candidate, out.Allow = b.Upstream, b.allow
+	if candidate != nil {
+		out.Candidate, out.Allow = candidate.Upstream, candidate.allow
 	}
 	for _, w := range m.Writes {
 		applied, err := expr.CompileBool(w.Applied, config.AnswerEnv())
@@ -397,10 +403,5 @@ func (p *Proxy) closeAll() {
 		}
 		_ = p.Journal.Close()
 	}
-	for _, b := range p.backends {
-		b.close()
-	}
-	for _, pool := range p.copies {
-		pool.Close()
-	}
+	p.closeUpstreams()
 }

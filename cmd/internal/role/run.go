@@ -25,15 +25,17 @@ type Process struct {
 	// Tokens are the files of admin tokens that were made at this start.
 	Tokens []string
 
-	f      *config.File
+	f      *config.File // that it was started with
 	o      Options
 	cancel context.CancelFunc
+	reloads
 }
 
 // Start brings up the roles, the request path first.
 func Start(ctx context.Context, f *config.File, roles Roles, o Options, metrics http.Handler) (*Process, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p := &Process{f: f, o: o, cancel: cancel}
+	p.begin(f, f.Fingerprint(o.Build))
 	if err := p.start(ctx, roles, metrics); err != nil {
 		return nil, errors.Join(err, p.Stop(ctx))
 	}
@@ -65,9 +67,10 @@ func (p *Process) start(ctx context.Context, roles Roles, metrics http.Handler) 
 		c.Parked = p.Ops
 		c.Stages, c.Flips, c.Findings, c.Backfill, c.Retranslate, c.Status = p.Ops, p.Ops, p.Ops, p.Ops, p.Ops, p.status()
 	}
-	if p.Proxy != nil && len(p.Proxy.Balancers()) > 0 {
+	c.Mounts = map[string]http.Handler{"POST /api/v1/reload": http.HandlerFunc(p.reload)}
+	if p.Proxy != nil {
 		c.Status = append(c.Status, admin.Part{Name: "upstreams", Read: func(context.Context) (any, error) { return p.Proxy.Balancers(), nil }})
-		c.Mounts = map[string]http.Handler{"POST /api/v1/upstreams/drain": http.HandlerFunc(p.Proxy.drain)}
+		c.Mounts["POST /api/v1/upstreams/drain"] = http.HandlerFunc(p.Proxy.drain)
 	}
 	if p.Shadow != nil {
 		p.Shadow.judgeWith(ctx, p.Ops)
@@ -112,6 +115,7 @@ func (p *Process) HandOver(ctx context.Context) {
 
 // Stop drains in the order that loses nothing: clients, journal, mirror, then the rest.
 func (p *Process) Stop(ctx context.Context) error {
+	p.close()
 	var errs []error
 	if p.Admin != nil {
 		p.Admin.Drain()

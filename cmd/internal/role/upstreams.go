@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	"banyan/cmd/internal/config"
@@ -15,50 +16,57 @@ import (
 // backend is an upstream with what carries its requests: a pool, or a balancer over one for each instance.
 type backend struct {
 	upstream.Upstream
+	u        config.Upstream // what it was made of
 	pools    []*upstream.Pool
+	settings []upstream.Config // of pools
 	balancer *balance.Balancer // nil: one instance, with nothing to protect it but the pool's bounds
 	first    string
 	fpm      *fastcgi.Upstream // instead of all these
+	copies   *fastcgi.Upstream // of fpm, for copies of reads
+	static   *backend          // of fpm, for its files; nil: it serves them itself
 }
 
+// openBackends makes the first table's upstreams.
 func (p *Proxy) openBackends(ctx context.Context) error {
-	for name, u := range p.f.Upstreams {
-		if u.FastCGI != nil {
-			continue
-		}
-		b, err := openBackend(name, &u, balance.Config{Log: p.o.Log})
-		if err != nil {
-			return err
-		}
-		p.backends[name] = b
+	var err error
+	if p.backends, err = p.reopen(p.f, nil); err != nil {
+		return err
+	}
+	p.hold(connectionsOf(p.backends))
+	for _, b := range p.backends {
 		if b.balancer != nil {
 			b.balancer.Start(ctx)
 		}
 	}
-	for name, u := range p.f.Upstreams { // after those that serve their files
-		if u.FastCGI == nil {
-			continue
-		}
-		fpm, err := fastcgi.New(p.fastCGI(name, u))
-		if err != nil {
-			return fmt.Errorf("upstream %s: %w", name, err)
-		}
-		p.backends[name] = &backend{Upstream: fpm, fpm: fpm}
-	}
 	return nil
 }
 
-func (p *Proxy) fastCGI(name string, u config.Upstream) fastcgi.Config {
-	c := p.f.FastCGI(name, u)
-	if static, ok := p.backends[u.FastCGI.Static]; ok {
-		c.Static = static.Upstream
+// openFastCGI makes an upstream that is a php-fpm; its files come from what all has. Where reads are copied, the copies
+// have one connection, so that they never take all of its children from the clients.
+func openFastCGI(f *config.File, name string, u config.Upstream, all map[string]*backend, log *slog.Logger) (*backend, error) {
+	b := &backend{u: u}
+	c := f.FastCGI(name, u)
+	if b.static = all[u.FastCGI.Static]; b.static != nil {
+		c.Static = b.static.Upstream
 	}
-	c.Log = p.o.Log
-	return c
+	c.Log = log
+	var err error
+	if b.fpm, err = fastcgi.New(c); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", name, err)
+	}
+	c.MaxConns = 1
+	if b.copies, err = fastcgi.New(c); err != nil {
+		b.fpm.Close()
+		return nil, fmt.Errorf("upstream %s: %w", name, err)
+	}
+	b.Upstream = b.fpm
+	return b, nil
 }
 
-func openBackend(name string, u *config.Upstream, own balance.Config) (*backend, error) {
-	b := &backend{first: u.HTTP.First()}
+// openBackend makes an upstream of what was there before, if anything was: a pool whose settings are as they were stays,
+// and so does the balancer, which knows the sessions. It is given its new config by renew, once nothing can fail.
+func openBackend(name string, u *config.Upstream, own balance.Config, was *backend) (*backend, error) {
+	b := &backend{u: *u, first: u.HTTP.First()}
 	for _, address := range u.HTTP {
 		c := upstream.Config{Name: name, URL: address, MaxConns: u.MaxConnections, Timeouts: upstream.Timeouts{FirstByte: u.Timeout}}
 		if u.Balanced() {
@@ -67,40 +75,51 @@ func openBackend(name string, u *config.Upstream, own balance.Config) (*backend,
 		if len(u.HTTP) > 1 {
 			c.Name = name + " at " + address
 		}
-		pool, err := upstream.New(c)
-		if err != nil {
-			b.close()
-			return nil, fmt.Errorf("upstream %s: %w", name, err)
+		pool := was.pool(c)
+		if pool == nil {
+			var err error
+			if pool, err = upstream.New(c); err != nil {
+				b.closeBut(was)
+				return nil, fmt.Errorf("upstream %s: %w", name, err)
+			}
 		}
-		b.pools = append(b.pools, pool)
+		b.pools, b.settings = append(b.pools, pool), append(b.settings, c)
 	}
 	if !u.Balanced() {
 		b.Upstream = b.pools[0]
 		return b, nil
 	}
-	c := u.Balance(name)
-	c.Log = own.Log
-	for i := range c.Instances {
-		c.Instances[i].Upstream = b.pools[i]
-	}
+	c := b.balance(name, own)
 	var err error
-	if b.balancer, err = balance.New(c); err != nil {
-		b.close()
+	if was != nil && was.balancer != nil {
+		b.balancer, err = was.balancer, was.balancer.Fits(c)
+	} else {
+		b.balancer, err = balance.New(c)
+	}
+	if err != nil {
+		b.closeBut(was)
 		return nil, err
 	}
 	b.Upstream = b.balancer
 	return b, nil
 }
 
+// balance is the config of the balancer over the pools.
+func (b *backend) balance(name string, own balance.Config) balance.Config {
+	c := b.u.Balance(name)
+	c.Log = own.Log
+	for i := range c.Instances {
+		c.Instances[i].Upstream = b.pools[i]
+	}
+	return c
+}
+
 func (b *backend) close() {
 	if b.balancer != nil {
 		b.balancer.Stop()
 	}
-	for _, p := range b.pools {
-		p.Close()
-	}
-	if b.fpm != nil {
-		b.fpm.Close()
+	for _, c := range b.connections() {
+		c.Close()
 	}
 }
 
@@ -133,7 +152,7 @@ func (b *backend) stats() (s upstream.Stats) {
 // Connections are each upstream's.
 func (p *Proxy) Connections() map[string]upstream.Stats {
 	out := map[string]upstream.Stats{}
-	for name, b := range p.backends {
+	for name, b := range p.serving() {
 		out[name] = b.stats()
 	}
 	return out
@@ -142,7 +161,7 @@ func (p *Proxy) Connections() map[string]upstream.Stats {
 // Balancers tell of each upstream that has several instances or is protected.
 func (p *Proxy) Balancers() map[string]balance.Stats {
 	out := map[string]balance.Stats{}
-	for name, b := range p.backends {
+	for name, b := range p.serving() {
 		if b.balancer != nil {
 			out[name] = b.balancer.Stats()
 		}
@@ -171,7 +190,7 @@ func (p *Proxy) drain(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusBadRequest, "want {\"upstream\": …, \"instance\": …}: %v", err)
 		return
 	}
-	b := p.backends[ask.Upstream]
+	b := p.serving()[ask.Upstream]
 	switch {
 	case b == nil:
 		fail(http.StatusNotFound, "no upstream is named %q", ask.Upstream)

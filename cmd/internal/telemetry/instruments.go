@@ -66,6 +66,10 @@ var instruments = []instrument{
 	{"banyan.route.weight", gauge, "1", "Share of ordering keys whose reads the candidate answers.", []string{aMigration, "banyan.target", "banyan.weight.kind"}},
 	{"banyan.migration.stage", gauge, "", "Stage: 0 off, 1 dualwrite, 2 shadow, 3 live.", []string{aMigration}},
 
+	{"banyan.config.reload", counter, "{reload}", "Reloads of the configuration, by outcome: applied, unchanged, bad, refused.", []string{aOutcome}},
+	{"banyan.config.last_reload.success", gauge, "", "1 while the file that was read last serves, 0 while an older one does because that one has errors or was refused.", nil},
+	{"banyan.config.revision", gauge, "{revision}", "How many configurations have served since the start.", nil},
+
 	{"banyan.journal.backlog", gauge, "{record}", "Records that Kafka has not acknowledged.", nil},
 	{"banyan.journal.oldest.age", gauge, "s", "Age of the oldest write without an outcome.", nil},
 	{"banyan.journal.in_flight", gauge, "{write}", "Writes without an outcome.", nil},

@@ -109,7 +109,7 @@ func (r *Requests) addServer(to *sum[*points], k key, h *histogram) {
 func (r *Requests) addClient(to *sum[*points], k key, h *histogram) {
 	kv := []attribute.KeyValue{attribute.String("http.request.method", methods[k.method]),
 		attribute.String("banyan.upstream.name", k.upstream), attribute.String("banyan.upstream.role", r.role(k.upstream))}
-	if u := r.named[k.upstream]; u.Address != "" {
+	if u := (*r.named.Load())[k.upstream]; u.Address != "" {
 		kv = append(kv, attribute.String("server.address", u.Address))
 		if u.Port != 0 {
 			kv = append(kv, attribute.Int("server.port", u.Port))

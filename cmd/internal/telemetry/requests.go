@@ -19,7 +19,7 @@ import (
 // The SDK's own histogram takes 1.4 us per record, three instruments would take more than the whole of what a request
 // may cost; so one series per kind of request is kept here in plain atomics, and every instrument is a sum over series.
 type Requests struct {
-	named  map[string]Upstream
+	named  atomic.Pointer[map[string]Upstream]
 	log    *slog.Logger
 	counts atomic.Bool // requests under way are counted
 	active atomic.Int64
@@ -52,7 +52,8 @@ type Upstream struct {
 
 // NewRequests makes it. log, which may be nil, gets upstreams' trouble, at most once a second.
 func NewRequests(log *slog.Logger, named map[string]Upstream) *Requests {
-	r := &Requests{named: maps.Clone(named), log: log, start: time.Now()}
+	r := &Requests{log: log, start: time.Now()}
+	r.SetUpstreams(named)
 	r.routes.Store(&map[string]RouteInfo{})
 	r.series.Store(&map[key]*series{})
 	return r
@@ -62,6 +63,12 @@ func NewRequests(log *slog.Logger, named map[string]Upstream) *Requests {
 func (r *Requests) SetRoutes(m map[string]RouteInfo) {
 	m = maps.Clone(m)
 	r.routes.Store(&m)
+}
+
+// SetUpstreams replaces what is known of upstreams: at the start, and when the file was loaded again.
+func (r *Requests) SetUpstreams(m map[string]Upstream) {
+	m = maps.Clone(m)
+	r.named.Store(&m)
 }
 
 // key is a kind of request. Everything in it has few values.
@@ -211,7 +218,7 @@ func (c *counted) Serve(x *proxy.Exchange) {
 
 // role of an upstream.
 func (r *Requests) role(upstream string) string {
-	switch role := r.named[upstream].Role; {
+	switch role := (*r.named.Load())[upstream].Role; {
 	case role != "":
 		return role
 	case upstream == "legacy":

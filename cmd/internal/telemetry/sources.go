@@ -68,6 +68,15 @@ func (p *Provider) ObserveProxy(s Sources) error {
 	return errors.Join(errs...)
 }
 
+// ObserveReloads registers what became of reloads: how many had which outcome, whether the last one was taken over (1),
+// and the revision that serves.
+func (p *Provider) ObserveReloads(read func(context.Context) (outcomes []Value, good, revision float64)) error {
+	return errors.Join(
+		p.Observe("banyan.config.reload", func(ctx context.Context) []Value { n, _, _ := read(ctx); return n }),
+		p.Observe("banyan.config.last_reload.success", func(ctx context.Context) []Value { _, good, _ := read(ctx); return One(good) }),
+		p.Observe("banyan.config.revision", func(ctx context.Context) []Value { _, _, n := read(ctx); return One(n) }))
+}
+
 func observeBalancers(observe func(string, func() []Value), read func() map[string]balance.Stats) {
 	instances := func(name string, n func(*balance.InstanceStats) float64) {
 		observe(name, func() (out []Value) {
