@@ -67,5 +67,5 @@ func (l *lagging) proves(lag time.Duration, c play.Config, within time.Duration)
 
 func TestLagIsNoFindingAndADefectIs(t *testing.T) {
 	l := newLagging(t, game.Size{Matches: 2, Players: 8, Provinces: 16, Units: 40}, 5*time.Second)
-	l.proves(time.Second, play.Config{Players: 16, Matches: 2, Rate: 30, Requests: 300, Seed: 7}, time.Minute)
+	l.proves(time.Second, play.Config{Players: 16, Matches: 2, Rate: 20, Requests: 200, Seed: 7, Timeout: time.Minute}, 3*time.Minute)
 }

@@ -11,16 +11,13 @@ import (
 	"time"
 
 	"banyan/cmd/internal/config"
-	"banyan/cmd/internal/play"
 	"banyan/proxy/admin"
 	"banyan/proxy/control"
 	"banyan/proxy/event"
 	"banyan/proxy/stage"
 	"banyan/shadow/readmodel"
-	"banyan/testdata/game"
 	"banyan/testdata/lab"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kfake"
 )
@@ -133,121 +130,6 @@ func (w *world) wound(where string) {
 	w.t.Helper()
 	if _, err := w.legacy.ExecContext(w.t.Context(), "UPDATE units SET hp = hp - 1 WHERE "+where); err != nil {
 		w.t.Fatal(err)
-	}
-}
-
-// A mapping is wrong, rows differ; it is mended, and a new generation is made under continuing writes, across a restart in
-// the middle of the build. It is equal to legacy, and only then it is swapped; readers, proxies and comparison follow.
-func TestRetranslateMendsWhatAWrongMappingLeft(t *testing.T) {
-	w := newWorld(t, game.Size{Matches: 2, Players: 8, Provinces: 16, Units: 60})
-	mapHealth(w.f, "before.hp")
-	w.start()
-	w.to("units", stage.State{Stage: stage.DualWrite})
-	if err := w.shadow.Backfill(t.Context(), "units", false, nil); err != nil {
-		t.Fatal(err)
-	}
-	w.wound("id % 3 = 0")
-	w.caughtUp("units")
-	if cmp.Equal(w.legacyRows(legacyUnits), w.modelRows("units", modelUnits)) {
-		t.Fatal("the wrong mapping did no harm")
-	}
-	w.shadow.Stop() // it may be stopped twice
-
-	// As long as the mapping is wrong, a new generation is as wrong, and does not take over.
-	p := w.startShadowOf("before.hp", "")
-	st := p.retranslate(admin.RetranslateRequest{})
-	if st.State != admin.Refused || st.Swapped || st.Different == 0 || len(st.Examples) == 0 || !strings.Contains(st.Error, "differ from legacy") {
-		t.Fatalf("%+v", st)
-	}
-	if e := st.Examples[0]; e.Path != "/hp" || len(e.Legacy) == 0 || len(e.Candidate) == 0 {
-		t.Errorf("an example shows both values: %+v", e)
-	}
-	if s := p.until("refused", func(s stage.State) bool { return s.Building == 2 }); s.Current() != 1 {
-		t.Fatalf("%+v", s)
-	}
-	if _, err := p.ops.Retranslate(t.Context(), admin.RetranslateRequest{Migration: "units", Who: "test", Reason: "mend it", Abandon: true}); err != nil {
-		t.Fatal(err)
-	}
-	p.until("abandoned", func(s stage.State) bool { return s.Building == 0 })
-	if _, err := p.ops.Retranslate(t.Context(), admin.RetranslateRequest{Migration: "units", Who: "test", Reason: "again", Abandon: true}); !errors.Is(err, admin.ErrConflict) {
-		t.Fatal("abandoned twice:", err)
-	}
-	p.stop()
-
-	// Mended. Players and cron play on all the while.
-	played := make(chan struct{})
-	ended := make(chan struct{})
-	go func() { // ends with ended
-		defer close(played)
-		for seed := uint64(1); ; seed++ {
-			select {
-			case <-ended:
-				return
-			default:
-			}
-			if got := w.play(play.Config{Players: 6, Matches: 2, Requests: 60, Rate: 40, Seed: seed, Timeout: time.Minute}).Totals(); got.Errors != 0 || got.Missed != 0 {
-				t.Errorf("players noticed: %+v", got)
-			}
-		}
-	}()
-	quiesce := sync.OnceFunc(func() { close(ended); <-played })
-	defer quiesce()
-	p = w.startShadowOf("row.hp", "")
-	p.ask(admin.RetranslateRequest{})
-	p.until("begun", func(s stage.State) bool { return s.Building == 3 })
-	p.stop() // in the middle of the build
-
-	// What was begun under another configuration is not gone on with by accident.
-	p = w.startShadowOf("row.hp", "another build")
-	if st := p.retranslate(admin.RetranslateRequest{}); st.State != admin.Refused || !strings.Contains(st.Error, "another configuration") || !strings.Contains(st.Error, "--abandon") {
-		t.Fatalf("%+v", st)
-	}
-	p.stop()
-
-	// Two processes go on, and both are asked: one swaps.
-	p, q := w.startShadowOf("row.hp", ""), w.startShadowOf("row.hp", "")
-	p.ask(admin.RetranslateRequest{NoSwap: true})
-	if st := p.await(); st.State != admin.Done || st.Swapped || !st.Verified || st.Compared < 120 || st.To != 3 {
-		t.Fatalf("%+v", st)
-	}
-	if s := p.ops.follow.State("units"); s.Building != 3 || s.Current() != 1 {
-		t.Fatalf("--no-swap swapped: %+v", s)
-	}
-	p.ask(admin.RetranslateRequest{})
-	q.ask(admin.RetranslateRequest{})
-	a, b := p.await(), q.await()
-	if a.Swapped == b.Swapped || a.Swapped && !a.Verified || b.Swapped && !b.Verified {
-		t.Fatalf("one of two swaps: %+v\n%+v", a, b)
-	}
-	// Both end before the swap is followed through: whoever comes next tells the readers, and retires the one before.
-	p.stop()
-	q.stop()
-	p = w.startShadowOf("row.hp", "")
-	p.until("retired", func(s stage.State) bool { return s.Current() == 3 && s.Retiring == 0 })
-	ptr, err := readmodel.OpenPointer(t.Context(), readmodel.PointerConfig{Postgres: w.model, Migration: "units"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ptr.Close()
-	if g, err := ptr.Get(t.Context()); g != 3 || err != nil {
-		t.Fatal("readers are told of generation", g, err)
-	}
-	if got := w.schemas("units"); got != "banyan_units_g1 banyan_units_g3" {
-		t.Error("what was abandoned is dropped by the next build, what was retired stays until then:", got)
-	}
-	if e := p.ops.follow.History("units"); describe(e) != "dualwrite, build generation 2, generation 2 abandoned, build generation 3, generation 3 is current, generation 1 retired" {
-		t.Error(describe(e))
-	}
-	quiesce()
-	w.passed("units", 3)
-	if d := cmp.Diff(w.legacyRows(legacyUnits), w.generationRows("units", 3, modelUnits)); d != "" {
-		t.Fatalf("the new generation differs from legacy (- legacy, + read model):\n%s", d)
-	}
-	for p.shadow.feedOf("units").generation(1) != nil {
-		time.Sleep(20 * time.Millisecond) // its stop tells nobody
-	}
-	if m := p.shadow.Model("units"); m == nil || m.Generation != 3 {
-		t.Fatalf("%+v", m)
 	}
 }
 
