@@ -33,6 +33,7 @@ func (x *Exchange) answer(c upstream.Conn, o *ForwardOptions, res *Result) error
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)
 	}
 	if (framing == wire.ByChunks || framing == wire.ByClosing) && !chunked || !x.keep() || !x.bodyDone {
+		x.closes = true
 		out = append(out, "Connection: close\r\n"...)
 	}
 	out = append(out, "\r\n"...)

@@ -256,7 +256,7 @@ func (c *conn) exchange() bool {
 	if x.hijacked {
 		return false
 	}
-	if x.status == 0 || x.broken || x.clientGone || !x.keep() || !x.bodyDone {
+	if x.status == 0 || x.broken || x.clientGone || x.closes || !x.req.KeepAlive() || !x.bodyDone {
 		if x.status != 0 && !x.broken && !x.clientGone && (!x.bodyDone || x.r < x.n) {
 			c.linger()
 		}

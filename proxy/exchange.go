@@ -72,6 +72,7 @@ type Exchange struct {
 	err        error
 	broken     bool // an answer was cut, or its framing is undefined: close
 	clientGone bool
+	closes     bool // the client was told that the connection ends: decided once, or a drain that begins now would cut it untold
 	hijacked   bool
 
 	multiplexed bool // the client is a stream: it frames bodies itself, and x.in holds nothing
@@ -128,7 +129,7 @@ func (x *Exchange) begin() {
 	x.waited, x.came = 0, 0
 	x.started = time.Time{}
 	x.captured, x.firstByte, x.status, x.sentBytes, x.upstream, x.err = x.captured[:0], time.Time{}, 0, 0, "", nil
-	x.broken, x.clientGone, x.hijacked = false, false, false
+	x.broken, x.clientGone, x.closes, x.hijacked = false, false, false, false
 }
 
 // next moves what the client sent beyond this request to the front.
@@ -303,6 +304,7 @@ func (x *Exchange) Reply(status int, fields []wire.Pair, body []byte) error {
 		out = append(strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)), 10), "\r\n"...)
 	}
 	if !x.keep() || !x.bodyDone {
+		x.closes = true
 		out = append(out, "Connection: close\r\n"...)
 	}
 	out = append(out, "\r\n"...)

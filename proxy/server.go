@@ -139,7 +139,7 @@ const full = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-Aft
 func (s *Server) start(nc net.Conn) {
 	c := newConn(s, nc)
 	s.mu.Lock()
-	if s.draining.Load() || len(s.conns) >= c.cfg.MaxConns {
+	if len(s.conns) >= c.cfg.MaxConns { // one that came while the server began to drain is served, and told that it ends
 		s.mu.Unlock()
 		s.refused.Add(1)
 		c.refuse()
@@ -251,5 +251,5 @@ func (s *Server) drain(cut bool) int {
 			c.nc.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
-	return len(s.conns)
+	return len(s.conns) + len(s.listeners) // who was accepted last is not among the connections yet
 }
