@@ -185,11 +185,10 @@ type Backfiller interface {
 	Backfills(ctx context.Context) ([]BackfillStatus, error)
 }
 
-// BackfillRequest asks for a migration's rows, or for those of some keys only (to repair a gap).
+// BackfillRequest asks for a migration's rows.
 type BackfillRequest struct {
-	Migration event.Migration     `json:"migration"`
-	Keys      []event.OrderingKey `json:"keys,omitempty"`
-	Restart   bool                `json:"restart,omitempty"` // from the first row, not from where it stopped
+	Migration event.Migration `json:"migration"`
+	Restart   bool            `json:"restart,omitempty"` // from the first row, not from where it stopped
 }
 
 // BackfillStatus is how far a backfill is.

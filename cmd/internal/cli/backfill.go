@@ -15,25 +15,20 @@ import (
 func (a *app) backfill() *cobra.Command {
 	var r remote
 	var o output
-	var keys []string
 	var restart, detach bool
 	c := &cobra.Command{
 		Use:   "backfill MIGRATION",
 		Short: "Import legacy's rows into a migration's events",
 		Long: `Imports the rows that legacy has, in chunks at known positions of its change log, while live traffic goes on. A
 backfill that was interrupted goes on where it stopped. It runs in the shadow role; ending this command does not end it.`,
-		Example: `  banyan backfill units
-  banyan backfill units --key match/7    # repair a gap`,
-		Args: cobra.ExactArgs(1),
+		Example: "  banyan backfill units",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := r.client(c)
 			if err != nil {
 				return err
 			}
 			req := admin.BackfillRequest{Migration: event.Migration(args[0]), Restart: restart}
-			for _, k := range keys {
-				req.Keys = append(req.Keys, event.OrderingKey(k))
-			}
 			var st admin.BackfillStatus
 			if _, err := cl.call(c.Context(), "POST", "/api/v1/backfill", req, &st); err != nil {
 				return err
@@ -54,7 +49,6 @@ backfill that was interrupted goes on where it stopped. It runs in the shadow ro
 	}
 	r.flags(c)
 	f := c.Flags()
-	f.StringSliceVar(&keys, "key", nil, "only the rows of this ordering key, such as match/7; may be repeated")
 	f.BoolVar(&restart, "restart", false, "from the first row, not from where it stopped")
 	f.BoolVar(&detach, "detach", false, "do not wait for its end")
 	o.flag(c)

@@ -285,9 +285,6 @@ func (o *Ops) Backfill(_ context.Context, r admin.BackfillRequest) (admin.Backfi
 	if o.shadow == nil {
 		return admin.BackfillStatus{}, fmt.Errorf("%w: backfills are done by the shadow role: ask its admin address", admin.ErrMissing)
 	}
-	if len(r.Keys) > 0 {
-		return admin.BackfillStatus{}, fmt.Errorf("%w: a backfill of single keys is not built: leave keys out", admin.ErrInvalid)
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if s := o.backfills[r.Migration]; s != nil && s.State == admin.Running {
