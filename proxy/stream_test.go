@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -579,6 +580,41 @@ func TestDrain(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", s.addr); err == nil {
 		t.Error("still accepting")
+	}
+}
+
+// A drain that begins when an answer has said that the connection stays cuts nobody: the next request is answered, and told.
+func TestADrainThatBeginsBehindAnAnswer(t *testing.T) {
+	var s *running
+	var once sync.Once
+	down := make(chan error, 1)
+	s = serve(t, proxy.Config{}, handler(func(x *proxy.Exchange) {
+		x.Reply(200, nil, []byte("ok"))
+		once.Do(func() {
+			go func() { down <- s.Shutdown(context.Background()) }() // ends when the client below is told
+			for {
+				c, err := net.Dial("tcp", s.addr)
+				if err != nil {
+					return // nobody listens any more: the drain has begun
+				}
+				c.Close()
+			}
+		})
+	}))
+	c := s.dial(t)
+	r := bufio.NewReader(c)
+	for _, want := range []bool{false, true} {
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+		h, err := head(r)
+		if err == nil {
+			_, err = readBody(r, h)
+		}
+		if err != nil || !strings.HasPrefix(h, "HTTP/1.1 200 ") || strings.Contains(h, "Connection: close\r\n") != want {
+			t.Fatalf("%q, %v; want it to say that the connection ends: %v", h, err, want)
+		}
+	}
+	if err := within(t, down, "the drain"); err != nil {
+		t.Error(err)
 	}
 }
 
