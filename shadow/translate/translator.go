@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -47,14 +46,23 @@ type Stats struct {
 	Unmapped atomic.Int64 // row changes for which no mapping is declared
 
 	mu    sync.Mutex // guards types
-	types map[string]int64
+	types map[typeVersion]int64
+}
+
+type typeVersion struct {
+	name    string
+	version int
 }
 
 // Types counts the events by type and version, "game.unit.moved@2". There are as many as the mappings declare.
 func (s *Stats) Types() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.types)
+	out := make(map[string]int64, len(s.types))
+	for t, n := range s.types {
+		out[t.name+"@"+strconv.Itoa(t.version)] = n
+	}
+	return out
 }
 
 func (s *Stats) count(events []event.Event) {
@@ -62,10 +70,10 @@ func (s *Stats) count(events []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.types == nil {
-		s.types = map[string]int64{}
+		s.types = map[typeVersion]int64{}
 	}
 	for i := range events {
-		s.types[events[i].TypeVersion()]++
+		s.types[typeVersion{events[i].Type, events[i].Version}]++
 	}
 }
 

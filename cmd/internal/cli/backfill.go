@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"banyan/cmd/internal/telemetry"
@@ -34,7 +35,7 @@ backfill that was interrupted goes on where it stopped. It runs in the shadow ro
 				return err
 			}
 			if !detach {
-				if st, err = a.await(c.Context(), cl, st, 500*time.Millisecond); err != nil {
+				if st, err = await(c.Context(), a, cl, st, backfillJob, 500*time.Millisecond); err != nil {
 					return err
 				}
 			}
@@ -55,40 +56,52 @@ backfill that was interrupted goes on where it stopped. It runs in the shadow ro
 	return c
 }
 
-// await asks until it has ended, and shows how far it is where somebody looks.
-func (a *app) await(ctx context.Context, cl *client, st admin.BackfillStatus, pause time.Duration) (admin.BackfillStatus, error) {
+// job is what the shadow role does while a command waits for it.
+type job[S any] struct {
+	path, list string // of the API, and the member of its answer that lists the jobs
+	is         func(s, other *S) bool
+	running    func(*S) bool
+	line       func(*S) string // how far it is
+	left       string          // said when nobody waits any more
+}
+
+// await asks until the job has ended, and shows how far it is where somebody looks.
+func await[S any](ctx context.Context, a *app, cl *client, st S, j job[S], pause time.Duration) (S, error) {
 	shows := telemetry.IsTerminal(a.stderr)
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
-	for st.State == admin.Running {
+	for j.running(&st) {
 		if shows {
-			fmt.Fprintf(a.stderr, "\r%s: %s %d rows ", st.Migration, st.Table, st.Rows)
+			fmt.Fprintf(a.stderr, "\r\033[K%s", j.line(&st))
 		}
 		select {
 		case <-ctx.Done():
-			return st, no("no longer waiting; the backfill goes on, and the same command waits again")
+			return st, no("no longer waiting; %s, and the same command waits again", j.left)
 		case <-tick.C:
 		}
-		var got struct {
-			Backfills []admin.BackfillStatus `json:"backfills"`
-		}
-		if _, err := cl.call(ctx, "GET", "/api/v1/backfill", nil, &got); err != nil {
+		var got map[string][]S
+		if _, err := cl.call(ctx, "GET", j.path, nil, &got); err != nil {
 			return st, err
 		}
-		known := false
-		for _, b := range got.Backfills {
-			if b.Migration == st.Migration {
-				st, known = b, true
-			}
-		}
-		if !known {
+		i := slices.IndexFunc(got[j.list], func(s S) bool { return j.is(&s, &st) })
+		if i < 0 {
 			return st, missing("the shadow role was started again in between; the same command goes on")
 		}
+		st = got[j.list][i]
 	}
 	if shows {
 		fmt.Fprint(a.stderr, "\r\033[K")
 	}
 	return st, nil
+}
+
+var backfillJob = job[admin.BackfillStatus]{path: "/api/v1/backfill", list: "backfills",
+	is:      func(s, other *admin.BackfillStatus) bool { return s.Migration == other.Migration },
+	running: func(s *admin.BackfillStatus) bool { return s.State == admin.Running },
+	line: func(s *admin.BackfillStatus) string {
+		return fmt.Sprintf("%s: %s %d rows ", s.Migration, s.Table, s.Rows)
+	},
+	left: "the backfill goes on",
 }
 
 func (a *app) showBackfill(st *admin.BackfillStatus) error {

@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
 
-	"banyan/cmd/internal/telemetry"
 	"banyan/proxy/admin"
 	"banyan/proxy/event"
 
@@ -56,7 +54,7 @@ that is needed is missing.`,
 			if conflict {
 				return no("%s", dash(st.Error))
 			}
-			if st, err = a.awaitGeneration(c.Context(), cl, st, 300*time.Millisecond); err != nil {
+			if st, err = await(c.Context(), a, cl, st, retranslateJob, 300*time.Millisecond); err != nil {
 				return err
 			}
 			return a.retranslated(&st, &q, &o)
@@ -73,40 +71,11 @@ that is needed is missing.`,
 	return c
 }
 
-// awaitGeneration asks until it has ended, and shows how far it is where somebody looks.
-func (a *app) awaitGeneration(ctx context.Context, cl *client, st admin.RetranslateStatus, pause time.Duration) (admin.RetranslateStatus, error) {
-	shows := telemetry.IsTerminal(a.stderr)
-	tick := time.NewTicker(pause)
-	defer tick.Stop()
-	for st.State == admin.Running {
-		if shows {
-			fmt.Fprintf(a.stderr, "\r\033[K%s: %s", st.Migration, progressOf(&st))
-		}
-		select {
-		case <-ctx.Done():
-			return st, no("no longer waiting; the shadow role goes on, and the same command waits again")
-		case <-tick.C:
-		}
-		var got struct {
-			Retranslations []admin.RetranslateStatus `json:"retranslations"`
-		}
-		if _, err := cl.call(ctx, "GET", "/api/v1/retranslate", nil, &got); err != nil {
-			return st, err
-		}
-		known := false
-		for _, b := range got.Retranslations {
-			if b.Migration == st.Migration {
-				st, known = b, true
-			}
-		}
-		if !known {
-			return st, missing("the shadow role was started again in between; the same command goes on")
-		}
-	}
-	if shows {
-		fmt.Fprint(a.stderr, "\r\033[K")
-	}
-	return st, nil
+var retranslateJob = job[admin.RetranslateStatus]{path: "/api/v1/retranslate", list: "retranslations",
+	is:      func(s, other *admin.RetranslateStatus) bool { return s.Migration == other.Migration },
+	running: func(s *admin.RetranslateStatus) bool { return s.State == admin.Running },
+	line:    func(s *admin.RetranslateStatus) string { return fmt.Sprintf("%s: %s", s.Migration, progressOf(s)) },
+	left:    "the shadow role goes on",
 }
 
 func progressOf(st *admin.RetranslateStatus) string {
