@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+	"strings"
 	"time"
 
 	"banyan/proxy/upstream"
@@ -289,6 +291,9 @@ func (x *Exchange) appendEdited(dst []byte, i int, kind wire.Kind, o *ForwardOpt
 // appendWithoutCookie appends a Cookie line without the pairs called drop; the line as it came if it has none, nothing
 // if it has no others.
 func appendWithoutCookie(dst, name, value, line []byte, drop string) []byte {
+	if !bytes.Contains(value, []byte(strings.TrimSuffix(drop, "*"))) {
+		return append(dst, line...)
+	}
 	start, found, kept := len(dst), false, 0
 	dst = append(append(dst, name...), ':')
 	for rest := value; len(rest) > 0; {

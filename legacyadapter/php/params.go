@@ -195,6 +195,10 @@ func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 // add registers a variable under PHP's name for it: leading spaces go, the name ends at a NUL, '.' and ' ' before the
 // first '[' become '_', and so does that '[' and all behind it when no ']' follows.
 func (v *vars) add(name, value string) {
+	if isPlain(name) {
+		v.list = append(v.list, variable{name, name, "", value})
+		return
+	}
 	if i := strings.IndexByte(name, 0); i >= 0 {
 		name = name[:i]
 	}
@@ -215,6 +219,16 @@ func (v *vars) add(name, value string) {
 		return
 	}
 	v.list = append(v.list, variable{name, base, rest, value})
+}
+
+// isPlain says that a name needs none of this: most are letters and underscores.
+func isPlain(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c != '_' && (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // forged: a name, or an index of one, that looks like a cookie which browsers guard, while the name as sent does
@@ -251,7 +265,10 @@ func (Params) Query(raw []byte) route.Values {
 		}
 		count++
 		name, value, _ := strings.Cut(pair, "=")
-		v.add(unescape(name), value)
+		if !isPlain(name) {
+			name = unescape(name)
+		}
+		v.add(name, value)
 	}
 	return v
 }

@@ -24,8 +24,9 @@ type Table struct {
 	plain  Plainer  // canon, if it is one
 	both   Resolver // likewise
 	routes []*compiled
-	exact  map[string][]*compiled // by literal path: every route that matches it, in order
-	open   []*compiled            // routes with a pattern, in order, for all other paths
+	exact  map[string]*shelf // by literal path: every route that matches it
+	open   *shelf            // routes with a pattern, for all other paths
+	all    *shelf
 }
 
 type compiled struct {
@@ -33,13 +34,17 @@ type compiled struct {
 	path     *pattern
 	methods  []string
 	sources  map[string][]source
-	header   map[string]string // by lower-case name
-	needBody bool              // to decide or to extract
+	header   wants // names in lower case
+	query    wants
+	cookie   wants
+	form     wants
+	json     wants
+	needBody bool // to decide or to extract
 }
 
 // Compile checks all routes and reports every error at once, each with the route's name.
 func Compile(routes []Route, p Params, c Canonicalizer) (*Table, error) {
-	t := &Table{params: p, canon: c, exact: map[string][]*compiled{}}
+	t := &Table{params: p, canon: c, exact: map[string]*shelf{}}
 	t.plain, _ = c.(Plainer)
 	t.both, _ = c.(Resolver)
 	routes = slices.Clone(routes)
@@ -104,11 +109,12 @@ func compile(r *Route) *compiled {
 	if r.Match.Method != "" {
 		c.methods = strings.Split(r.Match.Method, "|")
 	}
-	c.needBody = len(r.Match.Form) > 0 || len(r.Match.JSON) > 0
-	c.header = map[string]string{}
-	for name, want := range r.Match.Header {
-		c.header[strings.ToLower(name)] = want
+	c.header, c.query, c.cookie = wantsOf(r.Match.Header), wantsOf(r.Match.Query), wantsOf(r.Match.Cookie)
+	c.form, c.json = wantsOf(r.Match.Form), wantsOf(r.Match.JSON)
+	for i := range c.header {
+		c.header[i].name = strings.ToLower(c.header[i].name)
 	}
+	c.needBody = c.form != nil || c.json != nil
 	for name, s := range r.Params {
 		c.sources[name], _ = parseSource(s)
 		c.needBody = c.needBody || needsBody(c.sources[name])
@@ -117,11 +123,13 @@ func compile(r *Route) *compiled {
 }
 
 func (t *Table) index() {
+	var open []*compiled
 	for _, r := range t.routes {
 		if !r.path.literal {
-			t.open = append(t.open, r)
+			open = append(open, r)
 		}
 	}
+	t.open, t.all = newShelf(open), newShelf(t.routes)
 	for _, r := range t.routes {
 		if !r.path.literal {
 			continue
@@ -130,11 +138,13 @@ func (t *Table) index() {
 		if _, done := t.exact[p]; done {
 			continue
 		}
+		var here []*compiled
 		for _, o := range t.routes {
 			if o.path.match([]byte(p)) {
-				t.exact[p] = append(t.exact[p], o)
+				here = append(here, o)
 			}
 		}
+		t.exact[p] = newShelf(here)
 	}
 }
 
@@ -173,14 +183,14 @@ func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, er
 	if len(d.path) == 0 || d.path[0] != '/' { // "*"
 		return None, nil
 	}
-	candidates, literal := t.exact[string(d.path)]
+	shelf, literal := t.exact[string(d.path)]
 	switch {
 	case d.asked != nil:
-		candidates, literal = t.routes, false
+		shelf, literal = t.all, false
 	case !literal:
-		candidates = t.open
+		shelf = t.open
 	}
-	need := d.decide(candidates, literal, body != nil)
+	need := d.decide(shelf.pick(d), literal, body != nil)
 	if len(d.hits) > 0 {
 		d.Path = string(d.path)
 	}
@@ -232,7 +242,7 @@ func (d *Decision) decide(candidates []*compiled, literal, asked bool) (need boo
 			if !asked {
 				continue
 			}
-			if len(c.Match.Form) > 0 || len(c.Match.JSON) > 0 { // else only its parameters are out of reach
+			if c.form != nil || c.json != nil { // else only its parameters are out of reach
 				if c.Kind == Write && !slices.Contains(d.Maybe, c.Migration) {
 					d.Maybe = append(d.Maybe, c.Migration)
 				}
@@ -276,25 +286,16 @@ func (d *Decision) headMatches(c *compiled) bool {
 	if m.Host != "" && !strings.EqualFold(m.Host, hostOnly(d.head.Field("host"))) {
 		return false
 	}
-	for name, want := range c.header {
-		if v := d.head.Field(name); v == nil || want != "*" && string(v) != want {
+	for _, w := range c.header {
+		if v := d.head.Field(w.name); v == nil || w.value != "*" && string(v) != w.value {
 			return false
 		}
 	}
-	return all(m.Query, d.queryValues) && all(m.Cookie, d.cookieValues)
+	return (c.query == nil || c.query.met(d.queryValues())) && (c.cookie == nil || c.cookie.met(d.cookieValues()))
 }
 
 func (d *Decision) bodyMatches(c *compiled) bool {
-	return all(c.Match.Form, d.formValues) && all(c.Match.JSON, d.jsonValues)
-}
-
-func all(want map[string]string, values func() Values) bool {
-	for name, w := range want {
-		if v, ok := values().Get(name); !ok || w != "*" && v != w {
-			return false
-		}
-	}
-	return true
+	return (c.form == nil || c.form.met(d.formValues())) && (c.json == nil || c.json.met(d.jsonValues()))
 }
 
 func anyOf(list []string, b []byte) bool {
