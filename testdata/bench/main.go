@@ -231,6 +231,9 @@ func (b *bench) measure(p peer, round int, got map[string][]sample) error {
 	}
 	defer stop(cmd)
 	pid := strconv.Itoa(cmd.Process.Pid)
+	if _, err := b.ask(works[0], addr, pid); err != nil { // it warms up: pools fill, a start's own work ends
+		return err
+	}
 	for _, w := range works {
 		if !b.wants(w) {
 			continue
