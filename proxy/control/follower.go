@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"banyan/proxy/event"
 	"banyan/proxy/kafka"
@@ -24,10 +26,11 @@ type Follower struct {
 	obey func(map[event.Migration]stage.State)
 	read reader
 
-	mu      sync.Mutex // guards what follows
+	states atomic.Pointer[map[event.Migration]stage.State] // what is obeyed; starts as what the disk says. Never changed in place: each request reads it
+
+	mu      sync.Mutex // guards what follows, and replacing states
 	fold    stage.Log
-	states  map[event.Migration]stage.State // what is obeyed; starts as what the disk says
-	changed chan struct{}                   // closed and renewed at each record
+	changed chan struct{} // closed and renewed at each record
 }
 
 // FollowerConfig is for [Follow].
@@ -43,7 +46,7 @@ type FollowerConfig struct {
 // Follow starts to read the log. It returns at once, obeying what the disk says; [Follower.Ready] tells when the log
 // was read to its end. Stop it with Stop.
 func Follow(ctx context.Context, c FollowerConfig) (*Follower, error) {
-	f := &Follower{log: c.Log, file: c.File, obey: c.Obey, states: map[event.Migration]stage.State{}, changed: make(chan struct{})}
+	f := &Follower{log: c.Log, file: c.File, obey: c.Obey, changed: make(chan struct{})}
 	if f.obey == nil {
 		f.obey = func(map[event.Migration]stage.State) {}
 	}
@@ -63,24 +66,14 @@ func (f *Follower) Ready() <-chan struct{} { return f.read.ready }
 
 // States is a copy of what is obeyed.
 func (f *Follower) States() map[event.Migration]stage.State {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.copyLocked()
-}
-
-func (f *Follower) copyLocked() map[event.Migration]stage.State {
-	m := make(map[event.Migration]stage.State, len(f.states))
-	for k, v := range f.states {
-		m[k] = v
-	}
-	return m
+	states := map[event.Migration]stage.State{}
+	maps.Copy(states, *f.states.Load())
+	return states
 }
 
 // State of one migration; off if it never had one.
 func (f *Follower) State(m event.Migration) stage.State {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if s, ok := f.states[m]; ok {
+	if s, ok := (*f.states.Load())[m]; ok {
 		return s
 	}
 	return stage.State{Stage: stage.Off}
@@ -107,10 +100,12 @@ func (f *Follower) apply(r *kgo.Record) {
 	var states map[event.Migration]stage.State
 	if e.Void == "" {
 		// A disk that knows a later version than the log so far keeps its state until the log has caught up.
-		if f.states[flip.Migration].Version <= e.To.Version {
-			f.states[flip.Migration] = e.To
+		states = f.States()
+		if states[flip.Migration].Version <= e.To.Version {
+			states[flip.Migration] = e.To
 		}
-		states = f.copyLocked()
+		now := maps.Clone(states)
+		f.states.Store(&now)
 	}
 	changed := f.changed
 	f.changed = make(chan struct{})
@@ -126,6 +121,8 @@ func (f *Follower) apply(r *kgo.Record) {
 }
 
 func (f *Follower) load() error {
+	states := map[event.Migration]stage.State{}
+	f.states.Store(&states)
 	if f.file == "" {
 		return nil
 	}
@@ -134,7 +131,7 @@ func (f *Follower) load() error {
 		return nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, &f.states)
+		err = json.Unmarshal(b, &states)
 	}
 	if err != nil {
 		return fmt.Errorf("stages on disk: %s: %w; remove the file to start from the control log alone", f.file, err)
