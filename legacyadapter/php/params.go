@@ -251,13 +251,20 @@ func underscores(s string) string {
 	return mangler.Replace(s)
 }
 
-// room is for the variables of an ordinary request.
-func room(s string) []variable { return make([]variable, 0, min(strings.Count(s, "&")+1, 16)) }
+// newVars has room for the variables of an ordinary request: one allocation.
+func newVars(decode func(string) string) *vars {
+	v := &struct {
+		vars
+		room [4]variable
+	}{}
+	v.list, v.decode = v.room[:0], decode
+	return &v.vars
+}
 
 // Query implements route.Params: $_GET.
 func (Params) Query(raw []byte) route.Values {
 	s := string(raw)
-	v := &vars{list: room(s), decode: unescape}
+	v := newVars(unescape)
 	for count := 0; s != "" && count < maxVars; {
 		var pair string
 		if pair, s, _ = strings.Cut(s, "&"); pair == "" {
@@ -275,7 +282,7 @@ func (Params) Query(raw []byte) route.Values {
 
 // post is $_POST of an urlencoded body. Unlike in a query, empty pairs count, and it is one more than max_input_vars.
 func post(s string) *vars {
-	v := &vars{list: room(s), decode: unescape}
+	v := newVars(unescape)
 	for count := 0; s != "" && count <= maxVars; count++ {
 		var pair string
 		pair, s, _ = strings.Cut(s, "&")
