@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"syscall"
 	"time"
 
 	"banyan/proxy/upstream"
@@ -24,9 +23,8 @@ const (
 
 // conn carries one request: to php-fpm over a link, or to a file, or to the Static upstream.
 //
-// Not obvious: a request without more body is written inside the wait for its answer (turn), as package upstream's own
-// connections do: the peek before it finds a link that died while idle, and then nothing was written, so another link is
-// taken. Here that happens at once, since a link is only asked for when the request is known to run a script.
+// Not obvious: a link that died while idle is found before anything was written, and another one is taken at once, since
+// a link is only asked for when the request is known to run a script.
 type conn struct {
 	up       *Upstream
 	l        *link
@@ -37,14 +35,9 @@ type conn struct {
 	timeouts upstream.Timeouts
 	noBody   bool
 	chunked  bool
-	turnFn   func(fd uintptr) bool
 
 	out      []byte // what is written
-	written  int
 	deferred bool
-	peeked   bool
-	stale    error
-	ioErr    error
 	complete bool // the request was sent to its end
 	sent     bool
 	answered bool
@@ -65,7 +58,6 @@ var _ upstream.Conn = (*conn)(nil)
 
 func newConn(u *Upstream) *conn {
 	c := &conn{up: u}
-	c.turnFn = c.turn
 	c.rec.buf = make([]byte, readSize)
 	return c
 }
@@ -203,13 +195,12 @@ func (c *conn) flush() error {
 		if err := c.connect(); err != nil {
 			return err
 		}
-		if err := c.l.stale(); err == nil {
+		if err := c.l.sock.Stale(); err == nil {
 			break
 		} else if !c.l.reused {
 			return c.fail("use a new connection", upstream.Cut, err)
 		}
 	}
-	c.written = len(c.out)
 	return c.write(c.out)
 }
 
@@ -305,35 +296,6 @@ func (c *conn) sendSpool() error {
 	return c.spool.each(c.sendPiece)
 }
 
-// turn is called with the socket, again each time it becomes readable: write the request, then read what comes.
-func (c *conn) turn(fd uintptr) bool {
-	if !c.peeked {
-		c.peeked = true
-		if c.stale = c.l.peek.Stale(fd); c.stale != nil {
-			return true
-		}
-		n, err := syscall.Write(int(fd), c.out)
-		if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
-			c.ioErr = err
-			return true
-		}
-		if n > 0 {
-			c.written, c.sent = n, true
-		}
-		return c.written < len(c.out) // the rest is written outside; else wait
-	}
-	n, err := syscall.Read(int(fd), c.rec.buf[c.rec.n:])
-	if err == syscall.EAGAIN || err == syscall.EINTR {
-		return false
-	}
-	if err == nil && n == 0 {
-		err = io.EOF
-	}
-	c.ioErr = err
-	c.rec.n += max(n, 0)
-	return true
-}
-
 // exchange writes the deferred request and reads the first bytes of the answer.
 func (c *conn) exchange() error {
 	c.deferred = false
@@ -341,22 +303,20 @@ func (c *conn) exchange() error {
 		if err := c.connect(); err != nil {
 			return err
 		}
-		c.written, c.peeked, c.stale, c.ioErr = 0, false, nil, nil
 		if err := c.l.wait(c.timeouts.FirstByte); err != nil {
 			return c.fail("send the request", upstream.Cut, err)
 		}
-		err := c.l.rc.Read(c.turnFn)
-		if c.stale != nil {
+		written, n, err := c.l.sock.Exchange(c.out, c.rec.buf[c.rec.n:])
+		c.sent = written > 0
+		c.rec.n += n
+		switch {
+		case upstream.IsStale(err):
 			if c.l.reused {
 				continue
 			}
-			return c.fail("use a new connection", upstream.Cut, c.stale)
-		}
-		if err == nil {
-			err = c.ioErr
-		}
-		if err == nil && c.written < len(c.out) && c.rec.n == 0 {
-			if err := c.write(c.out[c.written:]); err != nil && err != upstream.ErrAnswered {
+			return c.fail("use a new connection", upstream.Cut, err)
+		case err == nil && n == 0:
+			if err := c.write(c.out[written:]); err != nil && err != upstream.ErrAnswered {
 				return err
 			}
 			return nil
@@ -699,6 +659,6 @@ func (c *conn) back() {
 	if cap(c.head) > keepSize {
 		c.head = nil
 	}
-	*c = conn{up: c.up, req: c.req, turnFn: c.turnFn, out: c.out[:0], head: c.head[:0], rec: c.rec}
+	*c = conn{up: c.up, req: c.req, out: c.out[:0], head: c.head[:0], rec: c.rec}
 	c.up.conns.Put(c)
 }

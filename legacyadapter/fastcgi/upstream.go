@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"banyan/proxy/upstream"
@@ -61,8 +60,7 @@ func (u *Upstream) Close() { u.links.Close() }
 // link is one connection to php-fpm.
 type link struct {
 	nc       net.Conn
-	rc       syscall.RawConn
-	peek     upstream.Peek
+	sock     *upstream.Socket
 	readBy   upstream.Deadline
 	writeBy  upstream.Deadline
 	expires  int64
@@ -71,8 +69,8 @@ type link struct {
 }
 
 func newLink(nc net.Conn) (*link, error) {
-	rc, err := upstream.RawConn(nc)
-	return &link{nc: nc, rc: rc}, err
+	sock, err := upstream.NewSocket(nc)
+	return &link{nc: nc, sock: sock}, err
 }
 
 // Close implements upstream.Link.
@@ -86,21 +84,8 @@ func (l *link) Again() { l.reused = true }
 
 // pending tells whether php-fpm has sent something, or closed.
 func (l *link) pending() bool {
-	got := false
-	l.rc.Read(func(fd uintptr) bool {
-		n, err := l.peek.Look(fd)
-		got = err == 0 && n >= 0
-		return true
-	})
-	return got
-}
-
-// stale looks at an idle link.
-func (l *link) stale() (err error) {
-	if e := l.rc.Read(func(fd uintptr) bool { err = l.peek.Stale(fd); return true }); e != nil {
-		return e
-	}
-	return err
+	_, err := l.sock.Look()
+	return err == nil
 }
 
 // wait sets the time by which the next read has to end.

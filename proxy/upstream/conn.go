@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"syscall"
 	"time"
 
 	"banyan/proxy/wire"
@@ -16,30 +15,18 @@ const (
 	maxInterim = 64
 )
 
-// conn is one HTTP/1.1 connection.
-//
-// Not obvious: a request without more body is written inside the wait for its answer (turn). The wait starts by
-// forgetting that the socket was readable; then a peek tells that nothing unasked is there, and the request is written.
-// So whatever comes later wakes the wait, and the read that would only find an empty socket is spared: the peek costs
-// no more than that read, and a connection that died while idle is found before a byte of the request is sent.
+// conn is one HTTP/1.1 connection. A request without more body is written inside the wait for its answer.
 type conn struct {
 	pool    *Pool
 	nc      net.Conn
-	rc      syscall.RawConn
-	turnFn  func(fd uintptr) bool
-	moreFn  func(fd uintptr) bool
-	peek    Peek
+	sock    *Socket
 	reused  bool
 	expires int64
 	readBy  Deadline
 	writeBy Deadline
 
-	out      []byte // what turn writes
-	written  int
+	out      []byte
 	deferred bool // out waits for Receive
-	peeked   bool
-	stale    error // why the connection was found unusable before the write
-	ioErr    error
 
 	in       *Inbox
 	first    time.Duration
@@ -61,10 +48,9 @@ type conn struct {
 func newConn(p *Pool, nc net.Conn) (*conn, error) {
 	c := &conn{pool: p, nc: nc}
 	var err error
-	if c.rc, err = RawConn(nc); err != nil {
+	if c.sock, err = NewSocket(nc); err != nil {
 		return nil, err
 	}
-	c.turnFn, c.moreFn = c.turn, c.more
 	return c, nil
 }
 
@@ -95,7 +81,6 @@ func (c *conn) Send(m *Message) error {
 	}
 	c.chunked, c.noBody, c.complete = m.Chunked, m.NoBody, !m.More
 	c.sent, c.answered, c.done, c.keep, c.interim = false, false, false, false, 0
-	c.written, c.peeked, c.stale = 0, false, nil
 
 	size, rest := len(m.Head), m.Body
 	out := m.Head
@@ -134,11 +119,7 @@ func appendBody(out, body []byte, chunked, last bool) []byte {
 
 // flush writes out without waiting for an answer.
 func (c *conn) flush() error {
-	err := c.rc.Read(func(fd uintptr) bool { c.stale = c.peek.Stale(fd); return true })
-	if err == nil {
-		err = c.stale
-	}
-	if err != nil {
+	if err := c.sock.Stale(); err != nil {
 		return c.fail("use an idle connection", Cut, err)
 	}
 	return c.write(c.out)
@@ -174,13 +155,8 @@ func (c *conn) write(b []byte) error {
 
 // pending tells whether the backend has sent something.
 func (c *conn) pending() bool {
-	got := false
-	c.rc.Read(func(fd uintptr) bool {
-		n, err := c.peek.Look(fd)
-		got = err == 0 && n > 0
-		return true
-	})
-	return got
+	n, _ := c.sock.Look()
+	return n > 0
 }
 
 // SendBody implements Conn.
@@ -218,50 +194,20 @@ func (c *conn) SendBody(p []byte, last bool) error {
 	return nil
 }
 
-// turn is called with the socket, again each time it becomes readable: write the request, then read what comes.
-func (c *conn) turn(fd uintptr) bool {
-	if !c.peeked {
-		c.peeked = true
-		if c.stale = c.peek.Stale(fd); c.stale != nil {
-			return true
-		}
-		n, err := syscall.Write(int(fd), c.out)
-		if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
-			c.ioErr = err
-			return true
-		}
-		if n > 0 {
-			c.written, c.sent = n, true
-		}
-		return c.written < len(c.out) // the rest is written outside; else wait
-	}
-	n, err := syscall.Read(int(fd), c.in.Buf[c.in.n:])
-	if err == syscall.EAGAIN || err == syscall.EINTR {
-		return false
-	}
-	if err == nil && n == 0 {
-		err = io.EOF
-	}
-	c.ioErr = err
-	c.in.n += max(n, 0)
-	return true
-}
-
 // exchange writes the deferred request and reads the first bytes of the answer.
 func (c *conn) exchange() error {
-	c.deferred, c.ioErr = false, nil
+	c.deferred = false
 	if err := c.readBy.Extend(c.nc.SetReadDeadline, Now(), c.first); err != nil {
 		return c.fail("send the request", Cut, err)
 	}
-	err := c.rc.Read(c.turnFn)
-	if c.stale != nil {
-		return c.fail("use an idle connection", Cut, c.stale)
-	}
-	if err == nil {
-		err = c.ioErr
-	}
-	if err == nil && c.written < len(c.out) && c.in.n == 0 {
-		if err := c.write(c.out[c.written:]); err != nil && err != ErrAnswered {
+	written, n, err := c.sock.Exchange(c.out, c.in.Buf[c.in.n:])
+	c.sent = written > 0
+	c.in.n += n
+	switch {
+	case IsStale(err):
+		return c.fail("use an idle connection", Cut, err)
+	case err == nil && n == 0:
+		if err := c.write(c.out[written:]); err != nil && err != ErrAnswered {
 			return err
 		}
 		return c.read()
@@ -386,17 +332,9 @@ func (c *conn) hint(v []byte) {
 // since the head is taken too, and both leave together.
 func (c *conn) Buffered() bool {
 	if !c.done && c.in.n == c.in.r && c.framing == wire.ByLength && c.left <= int64(len(c.in.Buf)-c.in.n) {
-		c.rc.Read(c.moreFn)
+		c.in.n += c.sock.Take(c.in.Buf[c.in.n:])
 	}
 	return c.done || c.in.n > c.in.r
-}
-
-// more reads what is there, without waiting. Errors and ends are left for Body to find.
-func (c *conn) more(fd uintptr) bool {
-	if n, err := syscall.Read(int(fd), c.in.Buf[c.in.n:]); err == nil {
-		c.in.n += n
-	}
-	return true
 }
 
 // Body implements Conn.
