@@ -1,6 +1,7 @@
 package fastcgi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,18 +41,14 @@ type Config struct {
 	// one, busy or not. A request beyond waits for up to Timeouts.Dial. Keep it below pm.max_children, so that whoever
 	// else asks php-fpm finds a free child. Default 4: Debian's pool has 5 children.
 	MaxConns int
-	// IdleTimeout is how long an unused connection holds its child; below request_terminate_timeout, which counts that
-	// time too. Default 4 s.
-	IdleTimeout time.Duration
+	// Bounds are the waits and sizes. An unused connection holds its child: keep IdleTimeout below
+	// request_terminate_timeout, which counts that time too.
+	upstream.Bounds
 	// RequestsPerConn is after how many requests a connection is closed; 1 keeps none. A child that has served
 	// pm.max_requests closes its connection; a request that is written in that very moment is lost, and is not sent
 	// again: so 1 is right where pm.max_requests is set and such a 502 in that many requests is too much. Default 0: any
 	// number.
 	RequestsPerConn int
-	// Timeouts are the waits of a request that says nothing else. Defaults 5 s, 60 s, 60 s.
-	Timeouts upstream.Timeouts
-	// MaxHead bounds an answer's head in bytes. Default 64 KiB.
-	MaxHead int
 	// Spool stores a body that does not come with its head in a temporary file before php-fpm is asked, as nginx does:
 	// a slow client then holds no child. Default: a body is sent as it comes; one without a length is stored anyhow,
 	// since CONTENT_LENGTH comes first.
@@ -63,30 +60,13 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	if c.ScriptRoot == "" {
-		c.ScriptRoot = c.Root
-	}
-	if c.Index == "" {
-		c.Index = "index.php"
-	}
-	if c.MaxConns == 0 {
-		c.MaxConns = 4
-	}
-	if c.MaxHead == 0 {
-		c.MaxHead = 64 << 10
-	}
+	c.ScriptRoot = cmp.Or(c.ScriptRoot, c.Root)
+	c.Index = cmp.Or(c.Index, "index.php")
+	c.MaxConns = cmp.Or(c.MaxConns, 4)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	def(&c.IdleTimeout, 4*time.Second)
-	def(&c.Timeouts.Dial, 5*time.Second)
-	def(&c.Timeouts.FirstByte, 60*time.Second)
-	def(&c.Timeouts.BetweenBytes, 60*time.Second)
+	c.Bounds = c.Bounds.WithDefaults()
 	return c
 }
 
@@ -107,14 +87,6 @@ func (c Config) Validate() error {
 	if strings.ContainsAny(d.Index, "/\\\x00") || !strings.HasSuffix(d.Index, ".php") || d.Index == ".php" {
 		return fmt.Errorf("index: %q is not the name of a .php file", d.Index)
 	}
-	for _, f := range []struct {
-		name string
-		v    time.Duration
-	}{{"idle_timeout", d.IdleTimeout}, {"timeouts.dial", d.Timeouts.Dial}, {"timeouts.first_byte", d.Timeouts.FirstByte}, {"timeouts.between_bytes", d.Timeouts.BetweenBytes}} {
-		if f.v < time.Millisecond || f.v > 24*time.Hour {
-			return fmt.Errorf("%s: %v is not between 1ms and 24h", f.name, f.v)
-		}
-	}
 	for name, v := range d.Params {
 		if name == "" || strings.ContainsAny(name+v, "\x00\r\n") || len(name)+len(v) > 8<<10 {
 			return fmt.Errorf("params.%s: name and value have no line breaks and 8 KiB at most", name)
@@ -125,10 +97,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_connections: %d is below 1", d.MaxConns)
 	case d.RequestsPerConn < 0:
 		return fmt.Errorf("requests_per_connection: %d is below 0", d.RequestsPerConn)
-	case d.MaxHead < 1<<10 || d.MaxHead > 1<<20:
-		return fmt.Errorf("max_head: %d is not between 1 KiB and 1 MiB", d.MaxHead)
 	}
-	return nil
+	return d.Bounds.Validate()
 }
 
 // Look says what of the configuration the machine lacks: the root, or a php-fpm that listens. It runs no script.

@@ -83,15 +83,7 @@ func classify(err error) upstream.Class {
 
 // Send implements upstream.Conn.
 func (c *conn) Send(m *upstream.Message) error {
-	c.timeouts = c.up.cfg.Timeouts
-	for _, f := range []struct {
-		to   *time.Duration
-		from time.Duration
-	}{{&c.timeouts.Dial, m.Timeouts.Dial}, {&c.timeouts.FirstByte, m.Timeouts.FirstByte}, {&c.timeouts.BetweenBytes, m.Timeouts.BetweenBytes}} {
-		if f.from > 0 {
-			*f.to = f.from
-		}
-	}
+	c.timeouts = m.Timeouts.Or(c.up.cfg.Timeouts)
 	c.noBody, c.chunked = m.NoBody, m.Chunked
 	c.req.Reset()
 	if done, err := c.req.Parse(m.Head); err != nil || !done {

@@ -61,7 +61,7 @@ func TestScriptsInTrouble(t *testing.T) {
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2, Ini: map[string]string{"log_errors": "1"}})
 	var log buffer
 	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Log: slog.New(slog.NewTextHandler(&log, nil))}, proxy.Config{}, proxy.ForwardOptions{})
-	hasty, _ := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Timeouts: upstream.Timeouts{FirstByte: 100 * time.Millisecond}}, proxy.Config{}, proxy.ForwardOptions{})
+	hasty, _ := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Bounds: upstream.Bounds{Timeouts: upstream.Timeouts{FirstByte: 100 * time.Millisecond}}}, proxy.Config{}, proxy.ForwardOptions{})
 	ok := func() { t.Helper(); expect(t, addr, odd{line: "GET /answer.php"}, 200, "ok") }
 	ok()
 	expect(t, addr, odd{line: "GET /answer.php?how=die"}, 502, "*")
@@ -89,7 +89,7 @@ func TestScriptsInTrouble(t *testing.T) {
 func TestBusy(t *testing.T) {
 	root := site(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2})
-	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Timeouts: upstream.Timeouts{Dial: 500 * time.Millisecond}}, proxy.Config{}, proxy.ForwardOptions{})
+	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, Bounds: upstream.Bounds{Timeouts: upstream.Timeouts{Dial: 500 * time.Millisecond}}}, proxy.Config{}, proxy.ForwardOptions{})
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o666); err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestBusy(t *testing.T) {
 func TestRestartBetweenRequests(t *testing.T) {
 	root := site(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 3})
-	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 3, IdleTimeout: time.Hour}, proxy.Config{}, proxy.ForwardOptions{})
+	addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 3, Bounds: upstream.Bounds{IdleTimeout: time.Hour}}, proxy.Config{}, proxy.ForwardOptions{})
 	big := odd{line: "POST /answer.php?how=digest", lines: "Content-Type: text/plain", body: strings.Repeat("x", 200_000)}
 	sum := md5.Sum([]byte(big.body))
 	for range 2 {
@@ -207,7 +207,7 @@ func TestConnectionsAreKeptOrNot(t *testing.T) {
 	root := site(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: root, Workers: 2})
 	for limit, idle := range map[int]int{0: 1, 1: 0, 3: 0} {
-		addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, RequestsPerConn: limit, IdleTimeout: time.Hour}, proxy.Config{}, proxy.ForwardOptions{})
+		addr, up := front(t, Config{Address: "unix:" + fpm.Socket, Root: root, MaxConns: 1, RequestsPerConn: limit, Bounds: upstream.Bounds{IdleTimeout: time.Hour}}, proxy.Config{}, proxy.ForwardOptions{})
 		for range 3 {
 			expect(t, addr, odd{line: "GET /answer.php"}, 200, "ok")
 		}

@@ -100,7 +100,7 @@ func template(t *testing.T, s string) *expr.Template {
 
 func pool(t *testing.T, name, url string) upstream.Upstream {
 	t.Helper()
-	p, err := upstream.New(upstream.Config{Name: name, URL: url, Timeouts: upstream.Timeouts{FirstByte: 300 * time.Millisecond}})
+	p, err := upstream.New(upstream.Config{Name: name, URL: url, Bounds: upstream.Bounds{Timeouts: upstream.Timeouts{FirstByte: 300 * time.Millisecond}}})
 	if err != nil {
 		t.Fatal(err)
 	}

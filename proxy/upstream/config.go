@@ -1,11 +1,11 @@
 package upstream
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
 	"strings"
-	"time"
 )
 
 // Config describes a backend that speaks HTTP/1.1.
@@ -18,34 +18,14 @@ type Config struct {
 	MaxConns int
 	// MaxIdle bounds the connections kept for later. Default 256, at most MaxConns.
 	MaxIdle int
-	// IdleTimeout is how long an unused connection is kept. It should be below the backend's own keep-alive time: a
-	// request sent on a connection that the backend is just closing fails and is not sent again. Default 4 s, below
-	// Apache's 5 s; a `Keep-Alive: timeout=` in an answer lowers it.
-	IdleTimeout time.Duration
-	// Timeouts are the waits of a request that says nothing else. Defaults 5 s, 60 s, 60 s.
-	Timeouts Timeouts
-	// MaxHead bounds an answer's head in bytes. Default 64 KiB.
-	MaxHead int
+	// Bounds are the waits and sizes. A `Keep-Alive: timeout=` in an answer lowers IdleTimeout.
+	Bounds
 }
 
 func (c Config) withDefaults() Config {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	num := func(n *int, v int) {
-		if *n == 0 {
-			*n = v
-		}
-	}
-	num(&c.MaxConns, 1024)
-	num(&c.MaxIdle, min(256, c.MaxConns))
-	num(&c.MaxHead, 64<<10)
-	def(&c.IdleTimeout, 4*time.Second)
-	def(&c.Timeouts.Dial, 5*time.Second)
-	def(&c.Timeouts.FirstByte, 60*time.Second)
-	def(&c.Timeouts.BetweenBytes, 60*time.Second)
+	c.MaxConns = cmp.Or(c.MaxConns, 1024)
+	c.MaxIdle = cmp.Or(c.MaxIdle, min(256, c.MaxConns))
+	c.Bounds = c.Bounds.WithDefaults()
 	return c
 }
 
@@ -58,23 +38,13 @@ func (c Config) Validate() error {
 	if _, _, err := d.address(); err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		name string
-		v    time.Duration
-	}{{"idle_timeout", d.IdleTimeout}, {"timeouts.dial", d.Timeouts.Dial}, {"timeouts.first_byte", d.Timeouts.FirstByte}, {"timeouts.between_bytes", d.Timeouts.BetweenBytes}} {
-		if f.v < time.Millisecond || f.v > 24*time.Hour {
-			return fmt.Errorf("%s: %v is not between 1ms and 24h", f.name, f.v)
-		}
-	}
 	switch {
 	case d.MaxConns < 1:
 		return fmt.Errorf("max_conns: %d is below 1", d.MaxConns)
 	case d.MaxIdle < 0 || d.MaxIdle > d.MaxConns:
 		return fmt.Errorf("max_idle: %d is not between 0 and max_conns (%d)", d.MaxIdle, d.MaxConns)
-	case d.MaxHead < 1<<10 || d.MaxHead > 1<<20:
-		return fmt.Errorf("max_head: %d is not between 1 KiB and 1 MiB", d.MaxHead)
 	}
-	return nil
+	return d.Bounds.Validate()
 }
 
 // address gives what to dial.

@@ -72,13 +72,8 @@ func (c *conn) fail(doing string, class Class, err error) error {
 
 // Send implements Conn.
 func (c *conn) Send(m *Message) error {
-	c.first, c.between = c.pool.cfg.Timeouts.FirstByte, c.pool.cfg.Timeouts.BetweenBytes
-	if m.Timeouts.FirstByte > 0 {
-		c.first = m.Timeouts.FirstByte
-	}
-	if m.Timeouts.BetweenBytes > 0 {
-		c.between = m.Timeouts.BetweenBytes
-	}
+	t := m.Timeouts.Or(c.pool.cfg.Timeouts)
+	c.first, c.between = t.FirstByte, t.BetweenBytes
 	c.chunked, c.noBody, c.complete = m.Chunked, m.NoBody, !m.More
 	c.sent, c.answered, c.done, c.keep, c.interim = false, false, false, false, 0
 

@@ -29,8 +29,10 @@ func TestConfig(t *testing.T) {
 		"relative": {Config{Name: "a", URL: "unix:a.sock"}, "is not unix:/path"},
 		"conns":    {Config{Name: "a", URL: "http://legacy", MaxConns: -1}, "max_conns: -1"},
 		"idle":     {Config{Name: "a", URL: "http://legacy", MaxConns: 2, MaxIdle: 3}, "max_idle: 3"},
-		"head":     {Config{Name: "a", URL: "http://legacy", MaxHead: 10}, "max_head: 10"},
-		"timeout":  {Config{Name: "a", URL: "http://legacy", Timeouts: Timeouts{FirstByte: time.Microsecond}}, "timeouts.first_byte: 1µs"},
+		"head":     {Config{Name: "a", URL: "http://legacy", Bounds: Bounds{MaxHead: 10}}, "max_head: 10"},
+		"idle for": {Config{Name: "a", URL: "http://legacy", Bounds: Bounds{IdleTimeout: 25 * time.Hour}}, "idle_timeout: 25h0m0s"},
+		"negative": {Config{Name: "a", URL: "http://legacy", Bounds: Bounds{Timeouts: Timeouts{Dial: -1}}}, "timeouts.dial: -1ns"},
+		"timeout":  {Config{Name: "a", URL: "http://legacy", Bounds: Bounds{Timeouts: Timeouts{FirstByte: time.Microsecond}}}, "timeouts.first_byte: 1µs"},
 	} {
 		err := c.cfg.Validate()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -136,7 +138,7 @@ func TestIdleConnections(t *testing.T) {
 	}
 
 	l := echo(t, "tcp", "127.0.0.1:0", answer)
-	q, _ := New(Config{Name: "a", URL: "http://" + l.Addr().String(), MaxIdle: 2, IdleTimeout: 20 * time.Millisecond})
+	q, _ := New(Config{Name: "a", URL: "http://" + l.Addr().String(), MaxIdle: 2, Bounds: Bounds{IdleTimeout: 20 * time.Millisecond}})
 	defer q.Close()
 	var conns []Conn
 	for range 3 {
@@ -232,5 +234,19 @@ func TestErrorText(t *testing.T) {
 	}
 	if Unsent(e) || !Unanswered(e) || ClassOf(e) != Timeout || ClassOf(io.EOF) != OK || Unsent(nil) {
 		t.Error("wrong answers about the error")
+	}
+}
+
+// A request's own timeouts stand before the upstream's, field by field.
+func TestTimeoutsOr(t *testing.T) {
+	d := Bounds{}.WithDefaults().Timeouts
+	if d != (Timeouts{5 * time.Second, time.Minute, time.Minute}) {
+		t.Error(d)
+	}
+	if got := (Timeouts{FirstByte: time.Second}).Or(d); got != (Timeouts{5 * time.Second, time.Second, time.Minute}) {
+		t.Error(got)
+	}
+	if got := (Timeouts{1, 2, 3}).Or(d); got != (Timeouts{1, 2, 3}) {
+		t.Error(got)
 	}
 }

@@ -351,8 +351,8 @@ func (f *File) FastCGI(name string, u Upstream) fastcgi.Config {
 		root = c.Root
 	}
 	return fastcgi.Config{Name: name, Address: c.Address, Root: root, ScriptRoot: c.ScriptRoot, Index: c.Index, FrontController: c.FrontController,
-		ServerName: c.ServerName, Params: c.Params, MaxConns: c.MaxConnections, IdleTimeout: c.IdleTimeout, RequestsPerConn: c.RequestsPerConnection,
-		Spool: c.Spool, Timeouts: upstream.Timeouts{FirstByte: u.Timeout}}
+		ServerName: c.ServerName, Params: c.Params, MaxConns: c.MaxConnections, RequestsPerConn: c.RequestsPerConnection,
+		Spool: c.Spool, Bounds: upstream.Bounds{IdleTimeout: c.IdleTimeout, Timeouts: upstream.Timeouts{FirstByte: u.Timeout}}}
 }
 
 // Where is the upstream as a person names it.

@@ -68,7 +68,7 @@ func openFastCGI(f *config.File, name string, u config.Upstream, all map[string]
 func openBackend(name string, u *config.Upstream, own balance.Config, was *backend) (*backend, error) {
 	b := &backend{u: *u, first: u.HTTP.First()}
 	for _, address := range u.HTTP {
-		c := upstream.Config{Name: name, URL: address, MaxConns: u.MaxConnections, Timeouts: upstream.Timeouts{FirstByte: u.Timeout}}
+		c := upstream.Config{Name: name, URL: address, MaxConns: u.MaxConnections, Bounds: upstream.Bounds{Timeouts: upstream.Timeouts{FirstByte: u.Timeout}}}
 		if u.Balanced() {
 			c.MaxConns++ // for the checks
 		}
