@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"banyan/proxy"
 )
@@ -127,6 +128,7 @@ func TestTransparent(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	targets := []string{"/", "/index.php?page=a&b[]=1&b[]=2", "//x//y", "/a/../b", "/%2e%2e/%zz", "/a;b=c?d;e", "/x?", "/caf\xc3\xa9", "/a%00b", "/\"<>\\^`{|}", "/*"}
 	for i := range 1000 {
+		c.SetDeadline(time.Now().Add(wait)) // for each pair
 		method := []string{"GET", "POST", "PUT", "DELETE", "OPTIONS", "FOO", "get"}[r.IntN(7)]
 		target, fields, host := targets[r.IntN(len(targets))], pick(r, oddities), []string{"t.local", "T.local:8080", "[::1]:80"}[r.IntN(3)]
 		framing, body, sent := "", randomBody(r), ""
