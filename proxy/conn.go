@@ -257,7 +257,7 @@ func (c *conn) exchange() bool {
 		return false
 	}
 	if x.status == 0 || x.broken || x.clientGone || x.closes || !x.req.KeepAlive() || !x.bodyDone {
-		if x.status != 0 && !x.broken && !x.clientGone && (!x.bodyDone || x.r < x.n) {
+		if x.status != 0 && !x.broken && !x.clientGone && (!x.bodyDone || x.r < x.n || c.unread()) {
 			c.linger()
 		}
 		return false
@@ -271,6 +271,19 @@ func (c *conn) send(_ *Exchange, b []byte, _ int, _ bool) error {
 	c.writeBy.Extend(c.nc.SetWriteDeadline, upstream.Now(), c.cfg.WriteTimeout)
 	_, err := c.nc.Write(b)
 	return err
+}
+
+// unread tells whether the socket holds bytes that nobody will read. What TLS holds is not looked into.
+func (c *conn) unread() bool {
+	if c.rc == nil {
+		return false
+	}
+	s, err := upstream.NewSocket(c.nc)
+	if err != nil {
+		return false
+	}
+	n, _ := s.Look() // an error says that it is closed here
+	return n > 0
 }
 
 // linger closes the sending side and reads on for a while: bytes that a socket holds unread when it is closed would

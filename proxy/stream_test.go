@@ -291,6 +291,28 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
+// A client that sends more than its connection's last request gets the whole answer, and an end that is no reset.
+func TestBytesBehindTheLastRequest(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	o := newOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		if _, err := head(r); err == nil {
+			close(asked)
+			<-answer
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: pool(t, o)})
+	c := s.dial(t)
+	io.WriteString(c, "GET / HTTP/1.0\r\nHost: t\r\n\r\n")
+	within(t, asked, "the request")
+	io.WriteString(c, "\r\n")
+	close(answer)
+	b, err := io.ReadAll(c)
+	if err != nil || !strings.HasSuffix(string(b), "\r\n\r\nok") {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 func TestUpgrade(t *testing.T) {
 	o := newOrigin(t, func(c net.Conn, r *bufio.Reader) {
 		h, err := head(r)

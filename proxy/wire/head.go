@@ -240,10 +240,18 @@ func (h *Head) finish() error {
 // nominate makes the fields called name hop-by-hop, if they may be.
 func (h *Head) nominate(name []byte) {
 	for i := range h.fields {
-		if h.fields[i].kind == Other && Same(h.Name(i), string(name)) {
+		if h.nominable(h.fields[i].kind) && Same(h.Name(i), string(name)) {
 			h.fields[i].kind = Hop
 		}
 	}
+}
+
+// nominable tells whether Connection may list fields of a kind. Of an answer's, only those that frame it stand.
+func (h *Head) nominable(k Kind) bool {
+	if h.answer {
+		return k != ContentLength && k != TransferEncoding && k != Connection
+	}
+	return k == Other
 }
 
 // Chunked tells whether the body is framed by chunks.
