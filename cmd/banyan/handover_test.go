@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -20,42 +17,10 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// visit sends requests one after the other until ctx ends, on a new connection whenever it is told that the one it has
-// closes, and gives their number.
-func visit(ctx context.Context, addr string, served func()) error {
-	for ctx.Err() == nil {
-		nc, err := net.Dial("tcp", addr)
-		if err != nil {
-			return err
-		}
-		in := bufio.NewReader(nc)
-		for n := 0; ctx.Err() == nil; n++ {
-			body := fmt.Sprintf("request %d", n)
-			fmt.Fprintf(nc, "POST /echo HTTP/1.1\r\nHost: game.test\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-			resp, err := http.ReadResponse(in, nil)
-			if err != nil {
-				return fmt.Errorf("request %d of its connection: %w", n, err)
-			}
-			got, err := io.ReadAll(resp.Body)
-			if err != nil || resp.StatusCode != 200 || string(got) != body {
-				return fmt.Errorf("request %d of its connection: %d %q: %v", n, resp.StatusCode, got, err)
-			}
-			served()
-			if resp.Close {
-				break
-			}
-		}
-		nc.Close()
-	}
-	return nil
-}
 
 var pid = regexp.MustCompile(`"pid":(\d+)`)
 
@@ -82,58 +47,39 @@ func (r *running) handOver(t *testing.T, from int) int {
 	return 0
 }
 
+// lastOf is the id of the process that serves, for the test to keep true: that one does not outlive a test that failed.
+func (r *running) lastOf(t *testing.T) *int {
+	at := new(r.cmd.Process.Pid)
+	t.Cleanup(func() {
+		if *at != 0 {
+			_ = syscall.Kill(*at, syscall.SIGKILL)
+		}
+	})
+	return at
+}
+
+// drained ends the process that serves, and waits until it has drained.
+func (r *running) drained(t *testing.T, at *int) {
+	t.Helper()
+	if err := syscall.Kill(*at, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitLog(t, `"msg":"drained"`)
+	*at = 0
+}
+
 func TestUpgradesFailNoRequest(t *testing.T) {
 	legacy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
 	defer legacy.Close()
 	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", legacy.URL, "--admin", "127.0.0.1:0", "--token-file", t.TempDir()+"/token")
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var wg sync.WaitGroup
-	const visitors = 8
-	served, errs := make(chan struct{}), make(chan error, visitors)
-	var total atomic.Int64
-	for i := range visitors {
-		wg.Go(func() {
-			err := visit(ctx, p.addr, func() {
-				total.Add(1)
-				select {
-				case served <- struct{}{}:
-				default:
-				}
-			})
-			if err != nil {
-				errs <- fmt.Errorf("visitor %d: %w", i, err)
-			}
-		})
-	}
-	at := p.cmd.Process.Pid
-	t.Cleanup(func() {
-		if at != 0 { // not drained: no successor outlives a test that failed
-			_ = syscall.Kill(at, syscall.SIGKILL)
-		}
-	})
+	v := visit(t, overHTTP1(8, p.addr)...)
+	at := p.lastOf(t)
 	for range 5 {
-		at = p.handOver(t, at)
-		for range 100 { // the successor serves
-			select {
-			case <-served:
-			case err := <-errs:
-				t.Fatal(err)
-			}
-		}
+		*at = p.handOver(t, *at)
+		v.await(t, 100) // the successor serves
 	}
-	stop()
-	wg.Wait()
-	close(errs)
-	for err := range errs {
-		t.Error(err)
-	}
-	t.Logf("%d requests over 5 upgrades", total.Load())
-	if err := syscall.Kill(at, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	p.awaitLog(t, `"msg":"drained"`)
-	at = 0
+	v.end(t, "5 upgrades")
+	p.drained(t, at)
 }
 
 // certificate writes site.pem and site.key.
@@ -181,81 +127,19 @@ func TestUpgradesFailNoRequestOverTLS(t *testing.T) {
 	rewrite(t, file, fmt.Sprintf("version: 1\nproxy: { listen: \"127.0.0.1:0\", tls: { listen: %q, certificates: [{ cert: site.pem, key: site.key }] }, admin: \"127.0.0.1:0\", journal: { dir: %q } }\nupstreams: { legacy: { http: %q } }\n",
 		secure, dir, legacy.URL))
 	p := start(t, "proxy", "-c", file)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	const visitors = 6
-	var wg sync.WaitGroup
-	var total, connections atomic.Int64
-	served, errs := make(chan struct{}), make(chan error, visitors)
-	for i := range visitors {
-		wg.Go(func() {
-			tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-				DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-					connections.Add(1)
-					return new(net.Dialer).DialContext(ctx, network, addr)
-				}}
-			defer tr.CloseIdleConnections()
-			for n := 0; ctx.Err() == nil; n++ {
-				body := fmt.Sprintf("visitor %d, request %d", i, n)
-				// A body that Go's client cannot send again: none is, behind the test's back.
-				q, _ := http.NewRequest("POST", "https://"+secure+"/echo", io.MultiReader(strings.NewReader(body)))
-				a, err := tr.RoundTrip(q)
-				if err != nil {
-					errs <- fmt.Errorf("%s: %w", body, err)
-					return
-				}
-				got, err := io.ReadAll(a.Body)
-				a.Body.Close()
-				if err != nil || a.ProtoMajor != 2 || a.StatusCode != 200 || string(got) != body {
-					errs <- fmt.Errorf("%s: %s %d %q: %v", body, a.Proto, a.StatusCode, got, err)
-					return
-				}
-				total.Add(1)
-				select {
-				case served <- struct{}{}:
-				default:
-				}
-			}
-		})
-	}
-	at := p.cmd.Process.Pid
-	t.Cleanup(func() {
-		if at != 0 { // not drained: no successor outlives a test that failed
-			_ = syscall.Kill(at, syscall.SIGKILL)
-		}
-	})
+	const each = 6
+	v := visit(t, overHTTP2(each, secure)...)
+	at := p.lastOf(t)
 	for range 2 {
-		for range 50 { // the process serves
-			select {
-			case <-served:
-			case err := <-errs:
-				t.Fatal(err)
-			}
-		}
-		at = p.handOver(t, at)
+		v.await(t, 50) // the process serves
+		*at = p.handOver(t, *at)
 	}
-	for range 50 {
-		select {
-		case <-served:
-		case err := <-errs:
-			t.Fatal(err)
-		}
+	v.await(t, 50)
+	v.end(t, "2 upgrades")
+	if n := v.connections.Load(); n <= each {
+		t.Errorf("%d connections of %d visitors: no process ended one", n, each)
 	}
-	stop()
-	wg.Wait()
-	close(errs)
-	for err := range errs {
-		t.Error(err)
-	}
-	if n := connections.Load(); n <= visitors {
-		t.Errorf("%d connections of %d visitors: no process ended one", n, visitors)
-	}
-	t.Logf("%d requests on %d connections over 2 upgrades", total.Load(), connections.Load())
-	if err := syscall.Kill(at, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	p.awaitLog(t, `"msg":"drained"`)
-	at = 0
+	p.drained(t, at)
 }
 
 func TestAnUpgradeThatCannotStartLeavesTheOldOne(t *testing.T) {

@@ -89,6 +89,17 @@ func start(t *testing.T, args ...string) *running {
 	return r
 }
 
+// admin is where its admin API is, of a process that was started with one.
+func (r *running) admin(t *testing.T) string {
+	t.Helper()
+	line, err := r.stdout.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, admin, _ := strings.Cut(strings.TrimSpace(line), "admin API on ")
+	return admin
+}
+
 // awaitLog reads until a line of the log has the word.
 func (r *running) awaitLog(t *testing.T, word string) {
 	t.Helper()
@@ -116,33 +127,6 @@ func readerOf(s *bufio.Scanner) io.Reader {
 		pw.Close()
 	}()
 	return pr
-}
-
-// client sends requests on one connection until it is told that the connection closes, and gives their number.
-func client(addr string, told func(int)) (n int, err error) {
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		return 0, err
-	}
-	defer nc.Close()
-	in := bufio.NewReader(nc)
-	for {
-		body := fmt.Sprintf("request %d", n)
-		fmt.Fprintf(nc, "POST /echo HTTP/1.1\r\nHost: game.test\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-		resp, err := http.ReadResponse(in, nil)
-		if err != nil {
-			return n, fmt.Errorf("request %d: %w", n, err)
-		}
-		got, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != 200 || string(got) != body {
-			return n, fmt.Errorf("request %d: %d %q: %v", n, resp.StatusCode, got, err)
-		}
-		n++
-		told(n)
-		if resp.Close {
-			return n, nil
-		}
-	}
 }
 
 func TestDrainFailsNoRequest(t *testing.T) {
@@ -175,10 +159,11 @@ func TestDrainFailsNoRequest(t *testing.T) {
 	errs := make([]error, clients)
 	for i := range clients {
 		wg.Go(func() {
-			_, errs[i] = client(p.addr, func(n int) {
+			_, errs[i] = client(p.addr, func(n int) bool {
 				if n == 20 {
 					warm.Done()
 				}
+				return true
 			})
 		})
 	}

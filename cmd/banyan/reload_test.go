@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -42,33 +39,10 @@ func TestReloadsFailNoRequest(t *testing.T) {
 	const bad = "version: 1\nupstreams:\n  legacy: { http: nonsense }\n"
 	file := write(t, texts[0])
 	p := start(t, "proxy", "-c", file)
-	line, err := p.stdout.ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, admin, _ := strings.Cut(strings.TrimSpace(line), "admin API on ")
+	admin := p.admin(t)
 	t.Setenv("BANYAN_TOKEN", operatorToken)
 
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var wg sync.WaitGroup
-	const visitors = 8
-	served, errs := make(chan struct{}), make(chan error, visitors)
-	var total atomic.Int64
-	for i := range visitors {
-		wg.Go(func() {
-			err := visit(ctx, p.addr, func() {
-				total.Add(1)
-				select {
-				case served <- struct{}{}:
-				default:
-				}
-			})
-			if err != nil {
-				errs <- fmt.Errorf("visitor %d: %w", i, err)
-			}
-		})
-	}
+	v := visit(t, overHTTP1(8, p.addr)...)
 	get := func(url string) string {
 		t.Helper()
 		req, err := http.NewRequest("GET", url, nil)
@@ -114,21 +88,9 @@ func TestReloadsFailNoRequest(t *testing.T) {
 		if got := get("http://" + p.addr + "/same"); got != "a" {
 			t.Fatalf("reload %d: %q answers where nothing changed", n, got)
 		}
-		for range 50 { // it serves
-			select {
-			case <-served:
-			case err := <-errs:
-				t.Fatal(err)
-			}
-		}
+		v.await(t, 50) // it serves
 	}
-	stop()
-	wg.Wait()
-	close(errs)
-	for err := range errs {
-		t.Error(err)
-	}
-	t.Logf("%d requests over 20 reloads", total.Load())
+	v.end(t, "20 reloads")
 	metrics := get(admin + "/metrics")
 	for _, want := range []string{`banyan_config_reload_total{banyan_outcome="applied"} 14`, `banyan_config_reload_total{banyan_outcome="bad"} 6`,
 		"banyan_config_last_reload_success 1", "banyan_config_revision"} {
@@ -155,11 +117,7 @@ func TestARefusedReloadTakesNothingOver(t *testing.T) {
 	text := "version: 1\nproxy: { listen: \"127.0.0.1:0\", admin: %q, token: " + operatorToken + ", journal: { dir: " + fmt.Sprintf("%q", t.TempDir()) + " } }\nupstreams: { legacy: { http: %q } }\n"
 	file := write(t, fmt.Sprintf(text, "127.0.0.1:0", a.URL))
 	p := start(t, "proxy", "-c", file)
-	line, err := p.stdout.ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, admin, _ := strings.Cut(strings.TrimSpace(line), "admin API on ")
+	admin := p.admin(t)
 	t.Setenv("BANYAN_TOKEN", operatorToken)
 	rewrite(t, file, fmt.Sprintf(text, "127.0.0.1:1", b.URL))
 	status, stdout, stderr := banyan(t, "reload", "--admin", admin)
