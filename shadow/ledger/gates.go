@@ -115,17 +115,27 @@ func (l *Ledger) Decide(ctx context.Context, m event.Migration, to stage.State) 
 	if err != nil {
 		return nil, nil, err
 	}
+	rs, err := l.judge(ctx, e, to)
+	if err != nil {
+		return nil, nil, err
+	}
+	return rs, e, nil
+}
+
+// judge asks what the gates of e's migration ask, and those who know what evidence does not tell.
+func (l *Ledger) judge(ctx context.Context, e *Evidence, to stage.State) ([]GateResult, error) {
 	var in Inputs
 	var x Expected
 	if c := l.gates.Load(); c != nil {
-		x = c.Migrations[m]
+		x = c.Migrations[e.Migration]
 		if c.Inputs != nil {
-			if in, err = c.Inputs(ctx, m); err != nil {
-				return nil, nil, fmt.Errorf("gates of %s: %w", m, err)
+			var err error
+			if in, err = c.Inputs(ctx, e.Migration); err != nil {
+				return nil, fmt.Errorf("gates of %s: %w", e.Migration, err)
 			}
 		}
 	}
-	return Judge(e, x, in, to), e, nil
+	return Judge(e, x, in, to), nil
 }
 
 // Judge is pure. Every flip to dualwrite needs the check; to shadow and beyond backfill, account and marks; to live also

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,9 @@ type Ledger struct {
 	pool  *pgxpool.Pool
 	cfg   Config
 	gates atomic.Pointer[GateConfig]
+
+	mu     sync.Mutex // guards recent, not what it holds
+	recent map[event.Migration]*recent
 }
 
 // Open connects and brings the schema up to date.
@@ -74,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		pool.Close()
 		return nil, fmt.Errorf("ledger: schema banyan_ledger: %w; check ledger.postgres, and that its user may create a schema", err)
 	}
-	return &Ledger{pool: pool, cfg: cfg}, nil
+	return &Ledger{pool: pool, cfg: cfg, recent: map[event.Migration]*recent{}}, nil
 }
 
 // Close ends the connections.

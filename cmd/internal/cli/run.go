@@ -16,6 +16,7 @@ import (
 	"banyan/proxy/event"
 	"banyan/proxy/route"
 	"banyan/proxy/stage"
+	"banyan/shadow/ledger"
 
 	"github.com/spf13/cobra"
 )
@@ -227,7 +228,7 @@ func observe(tel *telemetry.Provider, f *config.File, p *role.Process) error {
 	if p.Shadow != nil && p.Ops != nil {
 		errs = append(errs,
 			tel.Observe("banyan.findings.open", func(ctx context.Context) []telemetry.Value { return openFindings(ctx, p.Ops) }),
-			tel.Observe("banyan.cutover.gate.state", func(ctx context.Context) []telemetry.Value { return gates(ctx, f, p.Ops) }))
+			tel.Observe("banyan.cutover.gate.state", func(ctx context.Context) []telemetry.Value { return gates(ctx, p.Ops) }))
 	}
 	return errors.Join(errs...)
 }
@@ -254,7 +255,7 @@ func openFindings(ctx context.Context, o *role.Ops) []telemetry.Value {
 }
 
 // gates asks those of each migration's next stage.
-func gates(ctx context.Context, f *config.File, o *role.Ops) []telemetry.Value {
+func gates(ctx context.Context, o *role.Ops) []telemetry.Value {
 	infos, err := o.Stages(ctx)
 	if err != nil {
 		return nil
@@ -263,17 +264,13 @@ func gates(ctx context.Context, f *config.File, o *role.Ops) []telemetry.Value {
 		stage.Shadow: {Stage: stage.Live, Share: stage.Share{Percent: 1}}, stage.Live: {Stage: stage.Live, Share: stage.Share{Percent: 100}}}
 	var out []telemetry.Value
 	for _, i := range infos {
-		plan, err := o.Plan(ctx, i.Migration, next[i.Stage])
-		if err != nil {
+		to := next[i.Stage]
+		if !stage.Forward(i.State, to) {
 			continue
 		}
-		for _, g := range plan.Gates {
-			n := map[string]float64{"pass": 1, "fail": 0}
-			v, judged := n[g.Result]
-			if !judged {
-				v = -1
-			}
-			out = append(out, telemetry.Value{N: v, Labels: []string{string(i.Migration), string(plan.To.Stage), g.Name}})
+		for _, g := range o.Outlook(ctx, i.Migration, to) {
+			v := map[ledger.Result]float64{ledger.Pass: 1, ledger.Fail: 0, ledger.Inconclusive: -1}[g.Result]
+			out = append(out, telemetry.Value{N: v, Labels: []string{string(i.Migration), string(to.Stage), g.Name}})
 		}
 	}
 	return out

@@ -123,14 +123,18 @@ func (s *Shadow) Lags(ctx context.Context, cl *kgo.Client) ([]kafka.Lag, error) 
 	return kafka.Lags(ctx, cl, s.Groups()...)
 }
 
-// Compared tells how many comparisons had which outcome, since the evidence began.
+// evidenceFor is how long metrics show the same evidence: however many scrape, and whatever they ask, each migration's is
+// read once in that time. Below any usual scrape interval.
+const evidenceFor = 10 * time.Second
+
+// Compared tells how many comparisons had which outcome, since the evidence began, as of evidenceFor ago at most.
 func (s *Shadow) Compared(ctx context.Context, tell func(m event.Migration, c ledger.Comparison, outcome string, n int64)) {
 	l := s.Ledger()
 	if l == nil {
 		return
 	}
 	for _, name := range s.f.Names() {
-		e, err := l.Evidence(ctx, name)
+		e, err := l.Recent(ctx, name, evidenceFor)
 		if err != nil {
 			continue // the ledger is away: nothing is told, which an alert on silence sees
 		}

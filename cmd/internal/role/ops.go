@@ -172,6 +172,23 @@ func (o *Ops) Plan(ctx context.Context, m event.Migration, to stage.State) (admi
 	return p, nil
 }
 
+// Outlook is what the gates would say of a flip of m, as of evidenceFor ago at most; nothing while the ledger is away.
+// Only metrics ask it.
+func (o *Ops) Outlook(ctx context.Context, m event.Migration, to stage.State) []ledger.GateResult {
+	if o.shadow == nil {
+		return nil
+	}
+	l := o.shadow.Ledger()
+	if l == nil {
+		return nil
+	}
+	results, err := l.Outlook(ctx, m, to, evidenceFor)
+	if err != nil {
+		return nil
+	}
+	return results
+}
+
 // Flip implements admin.Flipper.
 func (o *Ops) Flip(ctx context.Context, f admin.Flip) (admin.Flipped, error) {
 	start := time.Now()
