@@ -275,15 +275,11 @@ func (c *conn) send(_ *Exchange, b []byte, _ int, _ bool) error {
 
 // unread tells whether the socket holds bytes that nobody will read. What TLS holds is not looked into.
 func (c *conn) unread() bool {
-	if c.rc == nil {
-		return false
+	n, err := 0, syscall.Errno(0)
+	if c.rc != nil {
+		_ = c.rc.Control(func(fd uintptr) { n, err = peek(fd) }) // an error says that it is closed here
 	}
-	s, err := upstream.NewSocket(c.nc)
-	if err != nil {
-		return false
-	}
-	n, _ := s.Look() // an error says that it is closed here
-	return n > 0
+	return err == 0 && n > 0
 }
 
 // linger closes the sending side and reads on for a while: bytes that a socket holds unread when it is closed would

@@ -27,9 +27,16 @@ func (x *Exchange) gone() bool {
 		return x.clientGone
 	}
 	_ = c.rc.Control(func(fd uintptr) { // an error says that it is closed here
-		var b [1]byte
-		n, _, err := syscall.Syscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		n, err := peek(fd)
 		x.clientGone = err == 0 && n == 0 || err == syscall.ECONNRESET
 	})
 	return x.clientGone
+}
+
+// peek tells how many bytes, 0 or 1, a socket has to read, and neither waits nor takes them. None without an error means
+// that the other side has closed.
+func peek(fd uintptr) (n int, err syscall.Errno) {
+	var b [1]byte
+	r, _, err := syscall.Syscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+	return int(r), err
 }

@@ -63,6 +63,20 @@ func TestResponseSpaceBeforeColon(t *testing.T) {
 	}
 }
 
+// What only requests say has no meaning in an answer: Connection may list it (RFC 9110 7.6.1). Framing stands.
+func TestResponseConnectionLists(t *testing.T) {
+	var r Response
+	r.Reset()
+	if done, err := r.Parse([]byte("HTTP/1.1 200 OK\r\nX-Forwarded-For: a\r\nProxy: b\r\nContent-Length: 5\r\nX-A: c\r\nConnection: x-forwarded-for, proxy, content-length\r\n\r\n")); !done || err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []Kind{Hop, Hop, ContentLength, Other, Connection} {
+		if r.Kind(i) != want {
+			t.Errorf("%s is of kind %d, want %d", r.Name(i), r.Kind(i), want)
+		}
+	}
+}
+
 func TestResponseEdits(t *testing.T) {
 	var r Response
 	r.Reset()
