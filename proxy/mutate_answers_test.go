@@ -42,8 +42,8 @@ func (s *answerScript) reading(q *refMessage) (interim []refMessage, a refMessag
 }
 
 // untilClose tells whether only the connection's end ends the body.
-func (q *refMessage) untilClose(request *refMessage) bool {
-	return request.method != "HEAD" && q.status != 204 && q.status != 304 && !q.chunked && q.length < 0
+func (q *refMessage) untilClose(to *refMessage) bool {
+	return to.method != "HEAD" && q.status != 204 && q.status != 304 && !q.chunked && q.length < 0
 }
 
 // answer is what legacy writes to the i-th request: what comes behind the answer's end leaves with its last byte, as a
@@ -98,7 +98,7 @@ func (s *answerScript) judge(want *refReading, got []refMessage, data string, er
 	interim, a, _, fault, _ := s.reading(q)
 	var said string
 	for _, m := range interim {
-		if head := m.passed(q, false); m.status != 100 && q.minor == 1 {
+		if head := m.passed(q); m.status != 100 && q.minor == 1 {
 			if fault != nil && !strings.HasPrefix(rest, said+head) {
 				break
 			}
@@ -112,7 +112,7 @@ func (s *answerScript) judge(want *refReading, got []refMessage, data string, er
 	_, c, behind, bad := refAnswer(rest, q.method == "HEAD", legacyLimits.fields)
 	switch {
 	case fault == nil && err == nil:
-		if bad != nil || c.head != a.passed(q, false) {
+		if bad != nil || c.head != a.passed(q) {
 			return fmt.Sprintf("the client got %.300q for %.300q", rest, s.raw)
 		}
 		if q.minor == 0 { // its end is that of the connection
@@ -124,7 +124,7 @@ func (s *answerScript) judge(want *refReading, got []refMessage, data string, er
 	case fault == nil:
 		return fmt.Sprintf("the client, who had %.300q, got no end: %v", data, err)
 	case bad == nil && c.status == 502 && slices.Equal(c.all("content-type"), []string{"text/plain; charset=utf-8"}):
-	case a.head != "" && strings.HasPrefix(rest, a.passed(q, false)) && (bad != nil && bad.kind == refUnfinished || q.minor == 0) && strings.HasPrefix(a.body, c.body):
+	case a.head != "" && strings.HasPrefix(rest, a.passed(q)) && (bad != nil && bad.kind == refUnfinished || q.minor == 0) && strings.HasPrefix(a.body, c.body):
 		return "" // cut, and seen to be
 	default:
 		return fmt.Sprintf("the client got %.300q for %s: %.300q", rest, fault.why, s.raw)

@@ -86,22 +86,22 @@ func (q *refMessage) statusLine() *refFault {
 	return nil
 }
 
-// passed is the head that the client must get of an answer to q; ends tells whether its connection ends with it.
-func (q *refMessage) passed(request *refMessage, ends bool) string {
+// passed is the head that the client must get of an answer to the request to.
+func (q *refMessage) passed(to *refMessage) string {
 	bare := q.status < 200 || q.status == 204
 	out := "HTTP/1.1" + q.start[8:] + "\r\n"
 	for _, f := range q.fields {
 		name := strings.ToLower(f.name)
-		framing := name == "content-length" && bare || name == "transfer-encoding" && (bare || request.minor == 0)
+		framing := name == "content-length" && bare || name == "transfer-encoding" && (bare || to.minor == 0)
 		hop := slices.Contains(hopNames, name) || slices.Contains(q.listed(), name) && !slices.Contains(routingNames[:2], name)
 		if !framing && !hop {
 			out += f.line
 		}
 	}
-	if !bare && q.status != 304 && request.method != "HEAD" && !q.chunked && q.length < 0 && request.minor == 1 {
+	if !bare && q.status != 304 && to.method != "HEAD" && !q.chunked && q.length < 0 && to.minor == 1 {
 		out += "Transfer-Encoding: chunked\r\n"
 	}
-	if q.status >= 200 && (ends || request.last) {
+	if q.status >= 200 && to.last {
 		out += "Connection: close\r\n"
 	}
 	return out + "\r\n"

@@ -322,7 +322,7 @@ func judgeAnswers(want *refReading, number int, rest string) (after, why string)
 		if q.minor == 0 && w.chunked && q.method != "HEAD" { // its end is that of the connection
 			after = ""
 		}
-		if head := w.passed(q, false); a.head != head || a.body != w.body {
+		if head := w.passed(q); a.head != head || a.body != w.body {
 			return "", fmt.Sprintf("the client got as answer %d\n%.300q %q, want\n%.300q %q", i, a.head, a.body, head, w.body)
 		}
 		rest = after

@@ -19,6 +19,9 @@ import (
 //   - A chunk's size is 1 to 15 digits, and ";" follows at once, if at all; extensions are bounded, and hold no control
 //     byte. Trailers are fields like others, bounded, and dropped.
 //   - HTTP/1.0 connections end with their answer, whatever they ask for.
+//   - What is read of a head that is too large may be refused for another reason that it gives.
+//   - A client that goes on behind its connection's last request may meet a reset, behind the whole answer.
+//   - "PRI * HTTP/2.0" at a connection's start is HTTP/2, and no request.
 //   - What ends in the middle of a line may be refused or not: a proxy may see earlier that it cannot become good.
 
 // refLimits are bounds that a reader is configured with.
