@@ -101,6 +101,7 @@ func (j *Journal) put(r *record, key any, held int64) (*batch, error) {
 		}
 		// Wait for the syncer: it makes room, or changes the state.
 		b := j.batch
+		b.urgent, b.kicked = true, false // also during a rest
 		j.kickLocked()
 		j.mu.Unlock()
 		<-b.done
@@ -113,6 +114,7 @@ func (j *Journal) put(r *record, key any, held int64) (*batch, error) {
 		j.flying[r.seq] = flight{start: r.time, key: key}
 	case kindOutcome:
 		delete(j.flying, r.seq)
+		j.hastenLocked()
 		if j.idle != nil && len(j.flying) == 0 {
 			close(j.idle)
 		}
@@ -177,7 +179,9 @@ func (j *Journal) kickLocked() {
 func (j *Journal) wait(b *batch) error {
 	j.mu.Lock()
 	if b == j.batch { // otherwise its sync is under way
+		b.waiting++
 		j.kickLocked()
+		j.hastenLocked()
 	}
 	j.mu.Unlock()
 	<-b.done

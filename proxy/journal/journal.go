@@ -44,16 +44,18 @@ type Journal struct {
 	mu       sync.Mutex
 	state    state
 	sealing  bool
-	failure  error    // why the state is failed or full
-	buf      []byte   // framed, not yet taken by a writer
-	free     [][]byte // buffers to reuse
-	batch    *batch   // ends with the sync that covers everything appended so far
-	pos      int64    // end of the current segment once buf is written
-	size     int64    // of the current segment
-	rotate   bool     // the current segment is too full for somebody
-	unsynced int64    // bytes not known to be on the disk, buf included
-	seq      Seq      // last given
-	ship     ShipSeq  // last given
+	failure  error     // why the state is failed or full
+	buf      []byte    // framed, not yet taken by a writer
+	free     [][]byte  // buffers to reuse
+	batch    *batch    // ends with the sync that covers everything appended so far
+	began    time.Time // of the last sync
+	resting  bool      // the syncer waits for others to join the batch
+	pos      int64     // end of the current segment once buf is written
+	size     int64     // of the current segment
+	rotate   bool      // the current segment is too full for somebody
+	unsynced int64     // bytes not known to be on the disk, buf included
+	seq      Seq       // last given
+	ship     ShipSeq   // last given
 	flying   map[Seq]flight
 	idle     chan struct{} // made by Seal, closed when nothing is in flight
 	gaps     map[string]*Gap
@@ -68,9 +70,13 @@ type Journal struct {
 
 // batch is what one sync makes durable together.
 type batch struct {
-	done   chan struct{}
-	err    error // valid once done is closed
-	kicked bool  // guarded by Journal.mu
+	done chan struct{}
+	err  error // valid once done is closed
+
+	// Guarded by Journal.mu.
+	kicked  bool
+	waiting int  // how many wait for it to be on the disk
+	urgent  bool // somebody waits for room
 }
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }

@@ -11,13 +11,19 @@ import (
 // appenders fill the next batch.
 func (j *Journal) syncer() {
 	defer close(j.done)
-	timer := time.NewTimer(time.Hour)
+	timer, pace := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	timer.Stop()
+	pace.Stop()
 	armed := false
 	var retryAt time.Time // when to try to leave full or failed
 	for {
 		select {
 		case <-j.kick:
+			if d := j.rest(); d > 0 {
+				pace.Reset(d)
+				continue
+			}
+		case <-pace.C:
 		case <-j.lazy:
 			if !armed {
 				armed = true
@@ -25,12 +31,14 @@ func (j *Journal) syncer() {
 			}
 			continue
 		case <-timer.C:
-			armed = false
 		case <-j.stop:
 			j.cycle(true)
 			j.shut()
 			return
 		}
+		pace.Stop()
+		timer.Stop() // the cycle covers what it was armed for; what comes meanwhile arms it again
+		armed = false
 		now := time.Now()
 		retry := j.again.Swap(false) || !now.Before(retryAt)
 		stuck := j.cycle(retry)
@@ -43,6 +51,33 @@ func (j *Journal) syncer() {
 		} else {
 			retryAt = time.Time{}
 		}
+	}
+}
+
+// siblings is how many writes in flight make the whole of Config.Pace worth its wait.
+const siblings = 16
+
+// rest is how long the next sync is to wait for others to share it, 0 or less if it is due. A sync costs the same for
+// one write as for fifty, so while many are in flight the syncs keep a distance; but not from writes of which none can
+// still join, because all wait already, nor from a state or a segment that has to change. PostgreSQL's commit_delay and
+// commit_siblings are the same idea.
+func (j *Journal) rest() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.state != stateOpen || j.rotate || j.batch.urgent || j.batch.waiting >= len(j.flying) {
+		return 0
+	}
+	d := time.Until(j.began.Add(j.cfg.Pace * time.Duration(min(len(j.flying), siblings)) / siblings))
+	j.resting = d > 0
+	return d
+}
+
+// hastenLocked ends a rest in which nobody can join any more.
+func (j *Journal) hastenLocked() {
+	if j.resting && j.batch.waiting >= len(j.flying) {
+		j.resting = false
+		j.batch.kicked = false
+		j.kickLocked()
 	}
 }
 
@@ -117,6 +152,7 @@ func (j *Journal) sync() {
 	err := j.flushLocked(func() {
 		b = j.batch
 		j.batch = newBatch()
+		j.began, j.resting = time.Now(), false
 	})
 	n, upto := len(j.chunks), j.off
 	j.wmu.Unlock()

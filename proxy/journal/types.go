@@ -66,6 +66,10 @@ type Config struct {
 	// LazySync is how long bytes for whose durability nobody waits (outcomes, AckMemory) may stay unsynced, and so
 	// unshipped. Intents never wait for it. Default 2ms.
 	LazySync time.Duration
+	// Pace is the shortest time from the start of one sync to that of the next while 16 or more writes are in flight, and
+	// proportionally less with fewer, so that more of them share a sync. A sync never waits when all of them wait for
+	// it. Default 1ms; negative: none.
+	Pace time.Duration
 	// RetryAfter is the pause between attempts to leave the states full and failed. Default 1s.
 	RetryAfter time.Duration
 	// Log gets decisions: recovery, full, failed, healed. Default slog.Default().
@@ -97,6 +101,9 @@ func (c Config) withDefaults() Config {
 	defInt(&c.MaxGaps, 64)
 	if c.LazySync == 0 {
 		c.LazySync = 2 * time.Millisecond
+	}
+	if c.Pace == 0 {
+		c.Pace = time.Millisecond
 	}
 	if c.RetryAfter == 0 {
 		c.RetryAfter = time.Second
