@@ -21,6 +21,9 @@ type Config struct {
 	MaxExecution time.Duration
 	// MarkEvery is the longest pause between marks while Kafka answers. Default 50ms.
 	MarkEvery time.Duration
+	// Pace is the shortest time between two batches while each carries 16 records or more, and proportionally less with
+	// fewer. Default 5ms; negative: none.
+	Pace time.Duration
 	// AccountEvery is the pause between accounts. Default 1s.
 	AccountEvery time.Duration
 	// StalledAfter is how long Kafka may not acknowledge before it is said to be stalled. Default 2s.
@@ -50,6 +53,7 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.MaxExecution, 30*time.Second)
 	def(&c.MarkEvery, 50*time.Millisecond)
+	def(&c.Pace, 5*time.Millisecond)
 	def(&c.AccountEvery, time.Second)
 	def(&c.StalledAfter, 2*time.Second)
 	c.Kafka = c.Kafka.WithDefaults()
