@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
+	"banyan/cmd/internal/footprint"
 	"banyan/cmd/internal/handover"
 )
 
@@ -36,14 +38,21 @@ func (l *life) end() {
 	signal.Stop(l.hangups)
 }
 
+// startup is how long after the port is open what is behind it (Kafka, databases) still comes up, when all is well.
+const startup = time.Second
+
 // serving returns when the process shall end: ctx is done, failed has told, or a successor serves (succeeded).
 // Meanwhile reload is called for each SIGHUP; it says in the log what became of it.
 func (l *life) serving(ctx context.Context, failed <-chan error, reload func()) (succeeded bool, err error) {
 	if err := l.set.Ready(); err != nil {
 		l.log.Warn("somebody who waits for this process was not told that it serves", "error", err)
 	}
+	started := time.NewTimer(startup)
+	defer started.Stop()
 	for {
 		select {
+		case <-started.C:
+			footprint.Trim()
 		case err := <-failed:
 			return false, err
 		case <-ctx.Done():
