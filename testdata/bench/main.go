@@ -8,14 +8,15 @@
 //	go run ./testdata/bench -scenes h2           over HTTP/2 alone, in clear and over TLS, with net/http, Caddy and Traefik
 //	go run ./testdata/bench -rounds 5 -work get1k -peers nginx,banyan
 //	go run ./testdata/bench -scenes php          the same for a tiny script of php-fpm, which each front asks over FastCGI
+//	go run ./testdata/bench -scenes game         the same for the game of testdata/game, with its database
 //
 // Each answer is compared with what the backend gives: a peer that errs, shortens or mixes up ends the run. All proxies
 // have one core, so Go's have GOMAXPROCS 1, keep connections on both sides, and write no access log; each is set up as
 // its documentation recommends for that. Caddy, Traefik and fasthttp are built when they are wanted, from the modules
 // below peers.
 //
-// It needs nginx and taskset, two cores, for mirror Java and Kafka as package lab finds them, for php php-fpm,
-// and nobody else's load on them to be exact. CPU time is read from /proc/PID/task/*/schedstat.
+// It needs nginx and taskset, two cores, for mirror Java and Kafka as package lab finds them, for php and game php-fpm, for
+// game MariaDB, and nobody else's load on them to be exact. CPU time is read from /proc/PID/task/*/schedstat.
 package main
 
 import (
@@ -88,7 +89,7 @@ func main() {
 	conns := flag.Int("conns", 64, "keep-alive connections")
 	idle := flag.String("idle", "2000,10000", "idle connections for the memory figures, \"\" for none")
 	only := flag.String("work", "get1k,post2k,get64k,get1k-open", "kinds of request")
-	scenes := flag.String("scenes", "h1,mirror,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; mirror: POSTs to Kafka as well; php: a tiny script over FastCGI")
+	scenes := flag.String("scenes", "h1,mirror,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; mirror: POSTs to Kafka as well; php: a tiny script over FastCGI; game: a game in PHP")
 	features := flag.Bool("features", true, "in h1 and h2, measure the real program with routes, sticky sessions and metrics besides the bare request path")
 	binary := flag.String("binary", "", "of banyan; default: it is built")
 	cores := flag.String("cores", "0,1", "of the proxy; of backend and loader")
@@ -154,6 +155,11 @@ func (b *bench) run(scenes, cores string) (err error) {
 	if strings.Contains(scenes, "php") {
 		if err := b.runPHP(); err != nil {
 			return fmt.Errorf("php: %w", err)
+		}
+	}
+	if strings.Contains(scenes, "game") {
+		if err := b.runGame(); err != nil {
+			return fmt.Errorf("game: %w", err)
 		}
 	}
 	bp, err := start(b.back, b.backend, "nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "backend.conf"))
