@@ -102,10 +102,12 @@ func (b *bench) measureMirror(p peer, k *lab.KafkaServer, got map[string][]sampl
 	if err != nil {
 		return err
 	}
+	if p.name == "banyan" {
+		defer os.RemoveAll(b.home) // its journal, once it has ended
+	}
 	defer stop(cmd)
 	pid := strconv.Itoa(cmd.Process.Pid)
 	if p.name == "banyan" {
-		defer os.RemoveAll(b.home)
 		if err := b.dualWrite(); err != nil {
 			return err
 		}
