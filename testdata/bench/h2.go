@@ -26,68 +26,53 @@ import (
 var works2 = []string{"h2c-get1k", "tls-get1k", "tls-get64k"}
 
 // runHTTP2 measures requests over HTTP/2, in clear and over TLS.
-func runHTTP2(rounds int, dur time.Duration, front, back, self, dir, backend, profile string) error {
-	if err := writeCertificate(dir); err != nil {
+func (b *bench) runHTTP2() error {
+	if err := writeCertificate(b.dir); err != nil {
 		return err
 	}
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	type peer2 struct {
-		name string
-		cmd  func(addr string, secure bool) []string
-	}
-	serving := func(command string) func(addr string, secure bool) []string {
-		return func(addr string, secure bool) []string {
-			args := []string{self, command, "-listen", addr, "-legacy", "http://" + backend}
-			if secure {
-				args = append(args, "-cert", cert, "-key", key)
-			}
-			if profile != "" && command == "proxy" {
-				args = append(args, "-profile", profile)
-			}
-			return args
-		}
-	}
-	peers := []peer2{
-		{"nginx", func(addr string, secure bool) []string {
-			listen, certificate := addr+" http2", ""
-			if secure {
-				listen, certificate = addr+" ssl http2", "ssl_certificate "+cert+"; ssl_certificate_key "+key+";"
-			}
-			writePeer(dir, listen, backend, certificate)
-			return []string{"nginx", "-p", dir, "-c", filepath.Join(dir, "peer.conf")}
-		}},
-		{"banyan", serving("proxy")},
-		{"net/http", serving("nethttp")},
+	peers, absent := b.peers("nginx", "banyan", "bare", "net/http", "caddy", "traefik")
+	var names []string
+	for _, p := range peers {
+		names = append(names, p.name)
 	}
 	got := map[string][]sample{}
-	for round := range rounds {
+	for round := range b.rounds {
 		for i := range peers {
 			p := peers[(i+round)%len(peers)]
 			for _, w := range works2 {
-				secure, path := w[:3] == "tls", w[len("tls-get"):]
-				addr, err := freeAddr()
+				s, err := b.measureHTTP2(p, w)
 				if err != nil {
-					return err
-				}
-				cmd, err := start(front, addr, p.cmd(addr, secure)...)
-				if err != nil {
-					return err
-				}
-				s, err := load(self, back, "load2", "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-dur", dur.String(), "-conns", "32", "-streams", "4",
-					"-path", "/"+path, "-tls="+strconv.FormatBool(secure))
-				stop(cmd)
-				if err != nil {
-					return fmt.Errorf("%s: %w", p.name, err)
+					return fmt.Errorf("%s, %s: %w", p.name, w, err)
 				}
 				got[p.name+" "+w] = append(got[p.name+" "+w], s)
 			}
 		}
-		fmt.Fprintf(os.Stderr, "HTTP/2, round %d of %d\n", round+1, rounds)
+		fmt.Fprintf(os.Stderr, "HTTP/2, round %d of %d\n", round+1, b.rounds)
 	}
 	fmt.Printf("\nHTTP/2, 32 connections of 4 requests at a time\n")
-	report(got, works2, []string{"nginx", "banyan", "net/http"}, "")
+	for _, a := range absent {
+		fmt.Println("absent:", a)
+	}
+	report(got, works2, names, nil)
 	return nil
 }
+
+func (b *bench) measureHTTP2(p peer, w string) (s sample, err error) {
+	speaks, path := h2Clear, w[len("tls-get"):]
+	if w[:3] == "tls" {
+		speaks = h2TLS
+	}
+	cmd, addr, err := b.begin(p, speaks)
+	if err != nil {
+		return s, err
+	}
+	defer stop(cmd)
+	return load(b.self, b.back, "load2", "-addr", addr, "-pid", strconv.Itoa(cmd.Process.Pid), "-dur", b.dur.String(), "-conns", "32", "-streams", "4",
+		"-path", "/"+path, "-want", filepath.Join(b.dir, path), "-tls="+strconv.FormatBool(speaks == h2TLS))
+}
+
+func (b *bench) cert() string { return filepath.Join(b.dir, "cert.pem") }
+func (b *bench) key() string  { return filepath.Join(b.dir, "key.pem") }
 
 func writeCertificate(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

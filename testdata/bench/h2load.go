@@ -29,13 +29,18 @@ func loadHTTP2Main(args []string) error {
 	depth := fs.Int("streams", 1, "")
 	secure := fs.Bool("tls", false, "")
 	path := fs.String("path", "/", "")
+	file := fs.String("want", "", "")
 	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	want, err := os.ReadFile(*file)
+	if err != nil {
 		return err
 	}
 	debug.SetGCPercent(400)
 	var all []*h2client
 	for range *conns {
-		c, err := dialHTTP2(*addr, *path, *secure)
+		c, err := dialHTTP2(*addr, *path, *secure, want)
 		if err != nil {
 			return err
 		}
@@ -71,11 +76,13 @@ type h2client struct {
 	block    []byte // of each request, once the first has filled the server's table
 	next     uint32
 	sent     map[uint32]time.Time
+	want     []byte         // each answer's body
+	got      map[uint32]int // how much of it has come
 	lat      []time.Duration
 	received int
 }
 
-func dialHTTP2(addr, path string, secure bool) (*h2client, error) {
+func dialHTTP2(addr, path string, secure bool, want []byte) (*h2client, error) {
 	nc, err := net.Dial("tcp", addr)
 	if err == nil && secure {
 		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
@@ -83,7 +90,7 @@ func dialHTTP2(addr, path string, secure bool) (*h2client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &h2client{nc: nc, in: make([]byte, 64<<10), next: 1, sent: map[uint32]time.Time{}}
+	c := &h2client{nc: nc, in: make([]byte, 64<<10), next: 1, sent: map[uint32]time.Time{}, want: want, got: map[uint32]int{}}
 	scheme := "http"
 	if secure {
 		scheme = "https"
@@ -188,9 +195,21 @@ func (c *h2client) answers() (done int, err error) {
 			}
 		case kind == 1 && payload[0] != 0x88 && payload[1] != 0x88 && payload[2] != 0x88: // behind table size updates
 			return 0, errors.New("an answer is not 200")
-		case (kind == 0 || kind == 1) && flags&1 != 0:
+		case kind == 0 && flags&8 != 0:
+			return 0, errors.New("an answer's data is padded")
+		case kind == 0:
+			if !bytes.HasPrefix(c.want[min(c.got[id], len(c.want)):], payload) {
+				return 0, fmt.Errorf("an answer's body: %.200q behind %d bytes", payload, c.got[id])
+			}
+			c.got[id] += size
+		}
+		if (b[3] == 0 || b[3] == 1) && b[4]&1 != 0 {
+			if c.got[id] != len(c.want) {
+				return 0, fmt.Errorf("an answer's body has %d bytes, not %d", c.got[id], len(c.want))
+			}
 			c.lat = append(c.lat, time.Since(c.sent[id]))
 			delete(c.sent, id)
+			delete(c.got, id)
 			done++
 		}
 		if b[3] == 0 {

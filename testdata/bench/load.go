@@ -25,6 +25,7 @@ type sample struct {
 	Total    float64 // µs of the proxy and of what it asks, where that is measured
 	P50, P99 float64 // µs
 	RSS      float64 // KiB
+	Rate     float64 // answers a second
 }
 
 // loadMain is the loader: one thread, epoll, each connection sends its next request when it has the whole answer.
@@ -33,23 +34,40 @@ func loadMain(args []string) error {
 	addr := fs.String("addr", "", "")
 	pid := fs.String("pid", "", "")
 	also := fs.String("also", "", "")
+	want := fs.String("want", "", "")
+	field := fs.String("field", "", "")
+	scripts := fs.String("scripts", "", "")
 	dur := fs.Duration("dur", time.Second, "")
 	conns := fs.Int("conns", 1, "")
 	idle := fs.Int("idle", 0, "")
 	method := fs.String("method", "GET", "")
 	path := fs.String("path", "/", "")
-	body := fs.Int("body", 0, "")
+	bodySize := fs.Int("body", 0, "")
 	rate := fs.Float64("rate", 0, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
-	l := loader{request: request(*method, *path, *addr, *body), pid: *pid, also: *also, byFD: map[int32]*client{}, rate: *rate}
-	l.session = bytes.Index(l.request, []byte("PHPSESSID=")) + len("PHPSESSID=")
-	n := *conns
-	if *idle > 0 {
-		n = *idle
+	l := loader{pid: *pid, also: *also, byFD: map[int32]*client{}, rate: *rate}
+	n := max(*conns, *idle)
+	if *scripts != "" {
+		text, err := os.ReadFile(*scripts)
+		if err == nil {
+			err = json.Unmarshal(text, &l.scripts)
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		body, err := os.ReadFile(*want)
+		if err != nil {
+			return err
+		}
+		for i := range n { // a session for each connection
+			l.scripts = append(l.scripts, []exchange{{Request: request(*method, *path, *addr, fmt.Sprintf("PHPSESSID=%06d1m7r5t8u0w4x6y2z1a3b; lang=en; seen=1", i), "application/x-www-form-urlencoded", strings.Repeat("a", *bodySize)),
+				Status: 200, Field: []byte(*field), Want: body, Whole: true}})
+		}
 	}
 	if err := l.open(*addr, n); err != nil {
 		return err
@@ -69,30 +87,31 @@ func loadMain(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(s)
 }
 
-func request(method, path, host string, body int) []byte {
+// request is one of a browser's; without a body it has no type.
+func request(method, path, host, cookie, kind, body string) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140 Safari/537.36\r\nAccept: application/json, text/plain, */*\r\nAccept-Language: en-GB,en;q=0.7\r\nX-Requested-With: XMLHttpRequest\r\nReferer: http://%s/map.php?x=12&y=40\r\nCookie: PHPSESSID=3k2v9q1m7r5t8u0w4x6y2z1a3b; lang=en; seen=1\r\n", method, path, host, host)
-	if body > 0 {
-		fmt.Fprintf(&b, "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n", body)
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140 Safari/537.36\r\nAccept: application/json, text/plain, */*\r\nAccept-Language: en-GB,en;q=0.7\r\nX-Requested-With: XMLHttpRequest\r\nReferer: http://%s/map.php?x=12&y=40\r\nCookie: %s\r\n", method, path, host, host, cookie)
+	if body != "" {
+		fmt.Fprintf(&b, "Content-Type: %s\r\nContent-Length: %d\r\n", kind, len(body))
 	}
-	b.WriteString("\r\n" + strings.Repeat("a", body))
+	b.WriteString("\r\n" + body)
 	return b.Bytes()
 }
 
 type client struct {
-	fd   int
-	id   string // of its session
-	got  int
-	sent time.Time
+	fd     int
+	script []exchange
+	next   int    // of the script, the one under way or to come
+	buf    []byte // what came of the answer
+	end    int    // how much the answer is at least
+	sent   time.Time
 }
 
 type loader struct {
-	request []byte
-	pid     string  // of the proxy, several with ','
-	also    string  // of what it asks
-	rate    float64 // of requests a second, with the gaps of a Poisson process; 0: as answers come
-	session int     // where the session's id begins
-	size    int     // of one whole answer
+	scripts [][]exchange // of each connection, over and over
+	pid     string       // of the proxy, several with ','
+	also    string       // of what it asks
+	rate    float64      // of requests a second, with the gaps of a Poisson process; 0: as answers come
 	ep      int
 	clients []*client
 	byFD    map[int32]*client
@@ -108,7 +127,7 @@ func (l *loader) open(addr string, n int) (err error) {
 		return err
 	}
 	sa := &syscall.SockaddrInet4{Port: ta.Port, Addr: [4]byte(ta.IP.To4())}
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, 0, 256<<10)
 	for i := range n {
 		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -118,11 +137,12 @@ func (l *loader) open(addr string, n int) (err error) {
 			return err
 		}
 		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
-		if err := l.first(fd, buf); err != nil {
-			return err
+		c := &client{fd: fd, script: l.scripts[i%len(l.scripts)], buf: buf}
+		if err := c.first(); err != nil {
+			return fmt.Errorf("first answer: %w", err)
 		}
+		c.buf = nil // idle ones need none
 		syscall.SetNonblock(fd, true)
-		c := &client{fd: fd, id: fmt.Sprintf("%06d", i)}
 		l.clients = append(l.clients, c)
 		l.byFD[int32(fd)] = c
 		if err := syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}); err != nil {
@@ -132,36 +152,62 @@ func (l *loader) open(addr string, n int) (err error) {
 	return nil
 }
 
-// first does one blocking request and learns an answer's size.
-func (l *loader) first(fd int, buf []byte) error {
-	if _, err := syscall.Write(fd, l.request); err != nil {
+// first does one blocking request.
+func (c *client) first() error {
+	if err := c.send(); err != nil {
 		return err
 	}
-	total, want := 0, -1
-	for want < 0 || total < want {
-		n, err := syscall.Read(fd, buf[total:])
-		if err != nil || n == 0 {
-			return fmt.Errorf("first answer: %d bytes, then %v", total, err)
-		}
-		total += n
-		if i := bytes.Index(buf[:total], []byte("\r\n\r\n")); i >= 0 && want < 0 {
-			head := string(buf[:i])
-			_, v, ok := strings.Cut(strings.ToLower(head), "content-length: ")
-			length, err := strconv.Atoi(strings.SplitN(v, "\r\n", 2)[0])
-			if !ok || err != nil || !strings.HasPrefix(head, "HTTP/1.1 200 ") {
-				return fmt.Errorf("first answer: %q", head)
-			}
-			want = i + 4 + length
+	for whole := false; !whole; {
+		var err error
+		if whole, err = c.read(); err != nil {
+			return err
 		}
 	}
-	l.size = want
 	return nil
+}
+
+func (c *client) send() error {
+	if c.buf == nil {
+		c.buf = make([]byte, 0, 256<<10)
+	}
+	c.buf, c.end, c.sent = c.buf[:0], 0, time.Now()
+	r := c.script[c.next].Request
+	n, err := syscall.Write(c.fd, r)
+	if err == nil && n != len(r) {
+		err = fmt.Errorf("wrote %d bytes of %d", n, len(r))
+	}
+	return err
+}
+
+// read takes what has come, and reports whether the answer is whole; then it was the right one.
+func (c *client) read() (whole bool, err error) {
+	n, err := syscall.Read(c.fd, c.buf[len(c.buf):cap(c.buf)])
+	if err == syscall.EAGAIN {
+		return false, nil
+	}
+	if err != nil || n == 0 {
+		return false, fmt.Errorf("connection broke behind %d bytes: %v", len(c.buf), err)
+	}
+	c.buf = c.buf[:len(c.buf)+n]
+	if len(c.buf) < c.end {
+		return false, nil
+	}
+	var a answer
+	if a, c.end, err = parse(c.buf); err != nil || len(c.buf) < c.end {
+		return false, err
+	}
+	if len(c.buf) > c.end {
+		return false, fmt.Errorf("answer has %d bytes, not %d", len(c.buf), c.end)
+	}
+	err = c.script[c.next].check(a)
+	c.next = (c.next + 1) % len(c.script)
+	return true, err
 }
 
 // run loads for d and, if s is not nil, measures.
 func (l *loader) run(d time.Duration, s *sample) error {
 	var lat []time.Duration
-	buf, events := make([]byte, 256<<10), make([]syscall.EpollEvent, 256)
+	events := make([]syscall.EpollEvent, 256)
 	busy := 0
 	free := slices.Clone(l.clients)
 	began := time.Now()
@@ -169,7 +215,7 @@ func (l *loader) run(d time.Duration, s *sample) error {
 	if l.rate == 0 {
 		free = nil
 		for _, c := range l.clients {
-			if err := l.send(c); err != nil {
+			if err := c.send(); err != nil {
 				return err
 			}
 			busy++
@@ -179,7 +225,7 @@ func (l *loader) run(d time.Duration, s *sample) error {
 	for busy > 0 || l.rate > 0 && due.Sub(began) < d {
 		for l.rate > 0 && len(free) > 0 && due.Sub(began) < d && !time.Now().Before(due) {
 			c := free[len(free)-1]
-			if err := l.send(c); err != nil {
+			if err := c.send(); err != nil {
 				return err
 			}
 			c.sent, free, busy = due, free[:len(free)-1], busy+1 // who waits for a connection waits as well
@@ -204,28 +250,19 @@ func (l *loader) run(d time.Duration, s *sample) error {
 		now := time.Now()
 		for _, e := range events[:n] {
 			c := l.byFD[e.Fd]
-			m, err := syscall.Read(c.fd, buf)
-			if err == syscall.EAGAIN {
+			whole, err := c.read()
+			if err != nil {
+				return err
+			}
+			if !whole {
 				continue
-			}
-			if err != nil || m == 0 {
-				return fmt.Errorf("connection broke: %v", err)
-			}
-			if c.got == 0 && !bytes.HasPrefix(buf[:m], []byte("HTTP/1.1 200 ")) {
-				return fmt.Errorf("answer: %.40q", buf[:m])
-			}
-			if c.got += m; c.got < l.size {
-				continue
-			}
-			if c.got > l.size {
-				return fmt.Errorf("answer has %d bytes, not %d", c.got, l.size)
 			}
 			lat = append(lat, now.Sub(c.sent))
 			if l.rate > 0 {
-				c.got, busy, free = 0, busy-1, append(free, c)
+				busy, free = busy-1, append(free, c)
 			} else if now.Sub(began) > d {
 				busy--
-			} else if err := l.send(c); err != nil {
+			} else if err := c.send(); err != nil {
 				return err
 			}
 		}
@@ -234,7 +271,7 @@ func (l *loader) run(d time.Duration, s *sample) error {
 		return nil
 	}
 	slices.Sort(lat)
-	s.Requests = len(lat)
+	s.Requests, s.Rate = len(lat), float64(len(lat))/time.Since(began).Seconds()
 	s.CPU = (cpuTime(l.pid) - cpu) / 1e3 / float64(len(lat))
 	s.Total = s.CPU + (cpuTime(l.also)-also)/1e3/float64(len(lat))
 	s.P50 = float64(lat[len(lat)/2]) / 1e3
@@ -254,16 +291,6 @@ func (l *loader) await(d time.Duration) error {
 		return err
 	}
 	return nil
-}
-
-func (l *loader) send(c *client) error {
-	c.got, c.sent = 0, time.Now()
-	copy(l.request[l.session:], c.id)
-	n, err := syscall.Write(c.fd, l.request)
-	if err == nil && n != len(l.request) {
-		err = fmt.Errorf("wrote %d bytes of %d", n, len(l.request))
-	}
-	return err
 }
 
 // cpuTime is the time on a CPU of all threads of the processes, in ns.

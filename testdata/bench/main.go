@@ -2,15 +2,21 @@
 // processes: a backend nginx and a loader on one core, nginx and banyan in turn alone on another. It prints medians of
 // alternating rounds, and their ratio, which holds on a machine whose absolute numbers do not.
 //
-//	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about seven minutes
-//	go run ./testdata/bench -scenes h1           over HTTP/1.1 alone, with HAProxy, Caddy and httputil.ReverseProxy where installed
+//	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about twelve minutes
+//	go run ./testdata/bench -scenes h1           over HTTP/1.1 alone, with HAProxy, Caddy, Traefik, fasthttp and httputil.ReverseProxy
 //	go run ./testdata/bench -scenes mirror       POSTs that go to Kafka through the journal, against nginx's mirror; then Kafka dies
-//	go run ./testdata/bench -scenes h2           over HTTP/2 alone, in clear and over TLS, with net/http as a third
-//	go run ./testdata/bench -rounds 5 -work get1k
+//	go run ./testdata/bench -scenes h2           over HTTP/2 alone, in clear and over TLS, with net/http, Caddy and Traefik
+//	go run ./testdata/bench -rounds 5 -work get1k -peers nginx,banyan
 //	go run ./testdata/bench -scenes php          the same for a tiny script of php-fpm, which each front asks over FastCGI
+//	go run ./testdata/bench -scenes game         the same for the game of testdata/game, with its database
 //
-// It needs nginx and taskset, two cores, for mirror Java and Kafka as package lab finds them, and nobody else's load on them to be exact. CPU time is read from
-// /proc/PID/task/*/schedstat.
+// Each answer is compared with what the backend gives: a peer that errs, shortens or mixes up ends the run. All proxies
+// have one core, so Go's have GOMAXPROCS 1, keep connections on both sides, and write no access log; each is set up as
+// its documentation recommends for that. Caddy, Traefik and fasthttp are built when they are wanted, from the modules
+// below peers.
+//
+// It needs nginx and taskset, two cores, for mirror Java and Kafka as package lab finds them, for php and game php-fpm, for
+// game MariaDB, and nobody else's load on them to be exact. CPU time is read from /proc/PID/task/*/schedstat.
 package main
 
 import (
@@ -33,15 +39,16 @@ import (
 type work struct {
 	name, method, path string
 	body               int
-	rate               int // requests a second, however long the answers take; 0: each connection asks again at once
+	rate               int    // requests a second, however long the answers take; 0: each connection asks again at once
+	answer             string // the file that is the answer's body
 }
 
 // The query takes part in the choice of a route, and none matches.
 var works = []work{
-	{"get1k", "GET", "/1k?page=map&action=view&match=7", 0, 0},
-	{"post2k", "POST", "/post?page=map&action=view&match=7", 2048, 0},
-	{"get64k", "GET", "/64k?page=map&action=view&match=7", 0, 0},
-	{"get1k-open", "GET", "/1k?page=map&action=view&match=7", 0, 2000},
+	{"get1k", "GET", "/1k?page=map&action=view&match=7", 0, 0, "1k"},
+	{"post2k", "POST", "/post?page=map&action=view&match=7", 2048, 0, "post"},
+	{"get64k", "GET", "/64k?page=map&action=view&match=7", 0, 0, "64k"},
+	{"get1k-open", "GET", "/1k?page=map&action=view&match=7", 0, 2000, "1k"},
 }
 
 // bench is one run.
@@ -49,12 +56,15 @@ type bench struct {
 	rounds                                 int
 	dur                                    time.Duration
 	conns                                  int
-	idle, only                             string
+	idle                                   []int
+	only                                   string
 	front, back, self, dir, profile, extra string
 	backend, second, broker, binary        string
 	features                               bool
 	starts                                 int
 	home                                   string // of the last banyan
+	wanted                                 string // names of peers, "" for all
+	programs                               map[string]error
 }
 
 func main() {
@@ -70,25 +80,47 @@ func main() {
 			exit(loadHTTP2Main(os.Args[2:]))
 		}
 	}
+	if err := raiseFiles(); err != nil {
+		exit(err)
+	}
 	runtime.LockOSThread() // a parent, to the kernel, is the thread that starts servers: it must not end before they do
 	rounds := flag.Int("rounds", 3, "alternations")
 	dur := flag.Duration("dur", 2*time.Second, "of one measurement")
 	conns := flag.Int("conns", 64, "keep-alive connections")
 	idle := flag.String("idle", "2000,10000", "idle connections for the memory figures, \"\" for none")
 	only := flag.String("work", "get1k,post2k,get64k,get1k-open", "kinds of request")
-	scenes := flag.String("scenes", "h1,mirror,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; mirror: POSTs to Kafka as well; php: a tiny script over FastCGI")
-	features := flag.Bool("features", true, "in h1, measure the real program with routes, sticky sessions and metrics besides the bare request path")
+	scenes := flag.String("scenes", "h1,mirror,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; mirror: POSTs to Kafka as well; php: a tiny script over FastCGI; game: a game in PHP")
+	features := flag.Bool("features", true, "in h1 and h2, measure the real program with routes, sticky sessions and metrics besides the bare request path")
 	binary := flag.String("binary", "", "of banyan; default: it is built")
 	cores := flag.String("cores", "0,1", "of the proxy; of backend and loader")
 	profile := flag.String("profile", "", "write banyan's CPU profile of the first kind of request here")
+	wanted := flag.String("peers", "", "in h1 and h2, only these of the proxies besides nginx, by their names in the tables; default: all")
 	extra := flag.String("peer", "", "another proxy to measure: a command in which LISTEN and LEGACY are replaced by host:port")
 	flag.Parse()
-	if strings.Contains(*scenes, "php") {
-		if err := runPHP(*rounds, *dur, *cores, *profile); err != nil || *scenes == "php" {
-			exit(err)
+	exit((&bench{rounds: *rounds, dur: *dur, conns: *conns, idle: idles(*idle), only: *only, profile: *profile, extra: *extra, binary: *binary, features: *features, wanted: *wanted}).run(*scenes, *cores))
+}
+
+// idles are the numbers of idle connections that the loader may have.
+func idles(list string) (all []int) {
+	for text := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' }) {
+		n, err := strconv.Atoi(text)
+		if err != nil || n > openFiles()-100 {
+			fmt.Printf("absent: %s idle connections: the limit is %d open files\n", text, openFiles())
+			continue
 		}
+		all = append(all, n)
 	}
-	exit((&bench{rounds: *rounds, dur: *dur, conns: *conns, idle: *idle, only: *only, profile: *profile, extra: *extra, binary: *binary, features: *features}).run(*scenes, *cores))
+	return all
+}
+
+// raiseFiles lets all that is started have as many open files as any of them may ask for.
+func raiseFiles() error {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return err
+	}
+	files.Cur = files.Max
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
 }
 
 func exit(err error) {
@@ -97,11 +129,6 @@ func exit(err error) {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-type peer struct {
-	name string
-	cmd  func(addr string) []string
 }
 
 func (b *bench) run(scenes, cores string) (err error) {
@@ -125,14 +152,24 @@ func (b *bench) run(scenes, cores string) (err error) {
 	if err := writeBackend(b.dir, b.backend, b.second); err != nil {
 		return err
 	}
+	if strings.Contains(scenes, "php") {
+		if err := b.runPHP(); err != nil {
+			return fmt.Errorf("php: %w", err)
+		}
+	}
+	if strings.Contains(scenes, "game") {
+		if err := b.runGame(); err != nil {
+			return fmt.Errorf("game: %w", err)
+		}
+	}
 	bp, err := start(b.back, b.backend, "nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "backend.conf"))
 	if err != nil {
 		return err
 	}
 	defer stop(bp)
-	h1, mirror := strings.Contains(scenes, "h1"), strings.Contains(scenes, "mirror")
-	if h1 && b.features || mirror {
-		if err := b.build(); err != nil {
+	h1, h2, mirror := strings.Contains(scenes, "h1"), strings.Contains(scenes, "h2"), strings.Contains(scenes, "mirror")
+	if (h1 || h2) && b.features || mirror {
+		if err := b.buildBanyan(); err != nil {
 			return err
 		}
 		k, err := b.startKafka()
@@ -153,14 +190,14 @@ func (b *bench) run(scenes, cores string) (err error) {
 			return err
 		}
 	}
-	if strings.Contains(scenes, "h2") {
-		return runHTTP2(b.rounds, b.dur, b.front, b.back, b.self, b.dir, b.backend, b.profile)
+	if h2 {
+		return b.runHTTP2()
 	}
 	return nil
 }
 
-// build makes the program as `make build` does.
-func (b *bench) build() error {
+// buildBanyan makes the program as `make build` does.
+func (b *bench) buildBanyan() error {
 	if b.binary != "" {
 		return nil
 	}
@@ -171,7 +208,7 @@ func (b *bench) build() error {
 }
 
 func (b *bench) runHTTP1() error {
-	peers, absent := b.peers()
+	peers, absent := b.peers("nginx", "banyan", "bare", "net/http", "haproxy", "caddy", "traefik", "traefik-fast", "fasthttp", "other")
 	var names []string
 	for _, p := range peers {
 		names = append(names, p.name)
@@ -204,6 +241,13 @@ func (b *bench) runHTTP1() error {
 	for _, a := range absent {
 		fmt.Println("absent:", a)
 	}
+	for _, n := range b.idle {
+		for _, p := range peers {
+			if !p.holds(n) {
+				fmt.Printf("absent: %s with %d idle connections: the limit of %d open files lets it have %d\n", p.name, n, openFiles(), p.most)
+			}
+		}
+	}
 	kinds := make([]string, len(works))
 	for i, w := range works {
 		kinds[i] = w.name
@@ -216,16 +260,12 @@ func (b *bench) wants(w work) bool { return slices.Contains(strings.Split(b.only
 
 func (b *bench) ask(w work, addr, pid string) (sample, error) {
 	return load(b.self, b.back, "load", "-addr", addr, "-pid", pid, "-dur", b.dur.String(), "-conns", strconv.Itoa(b.conns),
-		"-method", w.method, "-path", w.path, "-body", strconv.Itoa(w.body), "-rate", strconv.Itoa(w.rate))
+		"-method", w.method, "-path", w.path, "-body", strconv.Itoa(w.body), "-rate", strconv.Itoa(w.rate), "-want", filepath.Join(b.dir, w.answer), "-field", field)
 }
 
 // measure runs one peer through all kinds of request.
 func (b *bench) measure(p peer, round int, got map[string][]sample) error {
-	addr, err := freeAddr()
-	if err != nil {
-		return err
-	}
-	cmd, err := start(b.front, addr, p.cmd(addr)...)
+	cmd, addr, err := b.begin(p, http1)
 	if err != nil {
 		return err
 	}
@@ -244,15 +284,16 @@ func (b *bench) measure(p peer, round int, got map[string][]sample) error {
 		}
 		got[p.name+" "+w.name] = append(got[p.name+" "+w.name], s)
 	}
-	for n := range strings.FieldsFuncSeq(b.idle, func(r rune) bool { return r == ',' }) {
-		if round > 0 {
-			break
+	for _, n := range b.idle {
+		if round > 0 || !p.holds(n) {
+			continue
 		}
-		s, err := load(b.self, b.back, "load", "-addr", addr, "-pid", pid, "-idle", n, "-path", "/1k")
+		s, err := load(b.self, b.back, "load", "-addr", addr, "-pid", pid, "-idle", strconv.Itoa(n), "-path", "/1k", "-want", filepath.Join(b.dir, "1k"), "-field", field)
 		if err != nil {
 			return err
 		}
-		got[p.name+" idle "+n] = append(got[p.name+" idle "+n], s)
+		key := fmt.Sprintf("%s idle %d", p.name, n)
+		got[key] = append(got[key], s)
 	}
 	return nil
 }
@@ -269,36 +310,38 @@ func load(self, core string, args ...string) (s sample, err error) {
 	return s, json.Unmarshal(out, &s)
 }
 
-func report(got map[string][]sample, works, peers []string, idle string) {
-	mid := func(key string, f func(sample) float64) float64 {
-		var v []float64
-		for _, s := range got[key] {
-			v = append(v, f(s))
-		}
-		slices.Sort(v)
-		if len(v) == 0 {
-			return 0
-		}
-		return v[len(v)/2]
-	}
+func report(got map[string][]sample, works, peers []string, idle []int) {
+	mid := func(key string, f func(sample) float64) float64 { return median(got[key], f) }
 	cpu := func(s sample) float64 { return s.CPU }
-	fmt.Printf("%-10s %-8s %16s %12s %9s %9s\n", "request", "proxy", "CPU µs/request", "x nginx's", "p50 µs", "p99 µs")
+	fmt.Printf("%-10s %-12s %16s %12s %9s %9s\n", "request", "proxy", "CPU µs/request", "x nginx's", "p50 µs", "p99 µs")
 	for _, w := range works {
 		for _, p := range peers {
 			key := p + " " + w
 			if c := mid(key, cpu); len(got[key]) > 0 {
-				fmt.Printf("%-10s %-8s %16.1f %12.2f %9.0f %9.0f\n", w, p, c, c/mid("nginx "+w, cpu),
+				fmt.Printf("%-10s %-12s %16.1f %12.2f %9.0f %9.0f\n", w, p, c, c/mid("nginx "+w, cpu),
 					mid(key, func(s sample) float64 { return s.P50 }), mid(key, func(s sample) float64 { return s.P99 }))
 			}
 		}
 	}
-	for n := range strings.FieldsFuncSeq(idle, func(r rune) bool { return r == ',' }) {
+	for _, n := range idle {
 		for _, p := range peers {
-			if m := mid(p+" idle "+n, func(s sample) float64 { return s.RSS / 1024 }); m > 0 {
-				fmt.Printf("RSS with %s idle connections: %s %.1f MiB\n", n, p, m)
+			if m := mid(fmt.Sprintf("%s idle %d", p, n), func(s sample) float64 { return s.RSS / 1024 }); m > 0 {
+				fmt.Printf("RSS with %d idle connections: %s %.1f MiB\n", n, p, m)
 			}
 		}
 	}
+}
+
+func median(got []sample, f func(sample) float64) float64 {
+	if len(got) == 0 {
+		return 0
+	}
+	var v []float64
+	for _, s := range got {
+		v = append(v, f(s))
+	}
+	slices.Sort(v)
+	return v[len(v)/2]
 }
 
 // start runs a server on one core and waits until addr answers.
@@ -363,8 +406,9 @@ func writeConf(dir, name, http string) error {
 }
 
 func writeBackend(dir string, addrs ...string) error {
-	for name, n := range map[string]int{"1k": 1 << 10, "64k": 64 << 10} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Repeat("x", n)), 0o644); err != nil {
+	const order = `{"ok":true,"order":"accepted","arrival":1763881200,"units":[1,2,3,4,5]}`
+	for name, text := range map[string]string{"1k": numbers(1 << 10), "64k": numbers(64 << 10), "post": order} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
@@ -376,9 +420,21 @@ func writeBackend(dir string, addrs ...string) error {
   server {
     `+listen+` root DIR;
     add_header X-Powered-By "PHP/8.2.30"; add_header Expires "Thu, 19 Nov 1981 08:52:00 GMT"; add_header Cache-Control "no-store, no-cache, must-revalidate";
-    add_header Pragma "no-cache"; add_header Set-Cookie "lang=en; path=/; HttpOnly";
-    location = /post { return 200 '{"ok":true,"order":"accepted","arrival":1763881200,"units":[1,2,3,4,5]}'; }
+    add_header Pragma "no-cache"; add_header Set-Cookie "`+field+`";
+    location = /post { return 200 '`+order+`'; }
   }`)
+}
+
+// field stands in the head of each of the backend's answers.
+const field = "lang=en; path=/; HttpOnly"
+
+// numbers is a text of n bytes in which no two places look alike.
+func numbers(n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n; i++ {
+		fmt.Fprintf(&b, "%d,", i)
+	}
+	return b.String()[:n]
 }
 
 func writePeer(dir, listen, backend, more string) {

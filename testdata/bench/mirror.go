@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"banyan/proxy/event"
@@ -17,7 +18,7 @@ import (
 	"banyan/testdata/lab"
 )
 
-var mirrored = work{"post2k", "POST", "/post?page=map&action=act7&match=7", 2048, 0}
+var mirrored = work{"post2k", "POST", "/post?page=map&action=act7&match=7", 2048, 0, "post"}
 
 // startKafka gives nil, and says so, where Kafka is not installed: banyan then runs with no broker.
 func (b *bench) startKafka() (*lab.KafkaServer, error) {
@@ -31,12 +32,23 @@ func (b *bench) startKafka() (*lab.KafkaServer, error) {
 		return nil, err
 	}
 	b.broker = k.Brokers[0]
-	return k, b.pin(k)
+	return k, b.pin(k.Pid())
 }
 
-// pin keeps Kafka off the proxy's core.
-func (b *bench) pin(k *lab.KafkaServer) error {
-	return exec.Command("taskset", "-a", "-p", "-c", b.back, strconv.Itoa(k.Pid())).Run()
+// pin keeps a server and its children off the proxy's core.
+func (b *bench) pin(pid int) error {
+	for _, id := range append([]string{strconv.Itoa(pid)}, children(pid)...) { // the parent first: its next children inherit
+		if out, err := exec.Command("taskset", "-a", "-p", "-c", b.back, id).CombinedOutput(); err != nil {
+			return fmt.Errorf("pin %s: %w: %s", id, err, out)
+		}
+	}
+	return nil
+}
+
+// children are the ids of a process's children.
+func children(pid int) []string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	return strings.Fields(string(text))
 }
 
 // runMirror measures POSTs whose copies go elsewhere: to Kafka through the synced journal, and by nginx's mirror to a
@@ -54,11 +66,11 @@ func (b *bench) runMirror(k *lab.KafkaServer) error {
 		return err
 	}
 	defer stop(sp)
-	nginx := func(a string) []string {
+	nginx := func(a string, _ protocol) []string {
 		writePeer(b.dir, a, b.backend, "location = /m { internal; proxy_pass http://"+sink+"$request_uri; } mirror /m; mirror_request_body on;")
 		return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "peer.conf")}
 	}
-	peers := []peer{{"nginx", nginx}, {"banyan", b.banyan}}
+	peers := []peer{{name: "nginx", cmd: nginx}, {name: "banyan", cmd: b.banyan}}
 	got := map[string][]sample{}
 	for round := range b.rounds {
 		if round%2 == 1 {
@@ -72,7 +84,7 @@ func (b *bench) runMirror(k *lab.KafkaServer) error {
 		fmt.Fprintf(os.Stderr, "mirror, round %d of %d\n", round+1, b.rounds)
 	}
 	fmt.Printf("POSTs of 2 KiB with a copy: banyan's to Kafka through a synced journal, nginx's by mirror to a sink\n")
-	report(got, []string{"alive", "dead"}, []string{"nginx", "banyan"}, "")
+	report(got, []string{"alive", "dead"}, []string{"nginx", "banyan"}, nil)
 	alive, dead := got["banyan alive"], got["banyan dead"]
 	var p99, through []float64
 	for i := range dead {
@@ -86,18 +98,16 @@ func (b *bench) runMirror(k *lab.KafkaServer) error {
 }
 
 func (b *bench) measureMirror(p peer, k *lab.KafkaServer, got map[string][]sample) error {
-	addr, err := freeAddr()
+	cmd, addr, err := b.begin(p, http1)
 	if err != nil {
 		return err
 	}
-	cmd, err := start(b.front, addr, p.cmd(addr)...)
-	if err != nil {
-		return err
+	if p.name == "banyan" {
+		defer os.RemoveAll(b.home) // its journal, once it has ended
 	}
 	defer stop(cmd)
 	pid := strconv.Itoa(cmd.Process.Pid)
 	if p.name == "banyan" {
-		defer os.RemoveAll(b.home)
 		if err := b.dualWrite(); err != nil {
 			return err
 		}
@@ -122,7 +132,7 @@ func (b *bench) measureMirror(p peer, k *lab.KafkaServer, got map[string][]sampl
 	if err := k.Start(context.Background()); err != nil {
 		return err
 	}
-	return b.pin(k)
+	return b.pin(k.Pid())
 }
 
 // dualWrite flips the migration, unless an earlier round did, and waits until the last banyan obeys.

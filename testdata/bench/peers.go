@@ -1,116 +1,162 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
-// peers are the proxies of the scene h1, nginx first; absent says why others that belong there are not.
-func (b *bench) peers() (all []peer, absent []string) {
-	all = append(all, peer{"nginx", func(a string) []string {
-		writePeer(b.dir, a, b.backend, "")
-		return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "peer.conf")}
-	}})
-	if b.features {
-		all = append(all, peer{"banyan", b.banyan})
-	}
-	all = append(all, peer{"bare", func(a string) []string {
-		return []string{b.self, "proxy", "-listen", a, "-legacy", "http://" + b.backend, "-profile", b.profile}
-	}}, peer{"net/http", func(a string) []string {
-		return []string{b.self, "nethttp", "-listen", a, "-legacy", "http://" + b.backend}
-	}})
-	for _, p := range []struct{ name, file, conf string }{{"haproxy", "haproxy.cfg", haproxyConf}, {"caddy", "Caddyfile", caddyConf}} {
-		if _, err := exec.LookPath(p.name); err != nil {
-			absent = append(absent, p.name+": not installed; Debian's package "+p.name+" has it")
+// protocol is what a peer speaks with its clients.
+type protocol int
+
+const (
+	http1 protocol = iota
+	h2Clear
+	h2TLS
+)
+
+// peer is one of the proxies.
+type peer struct {
+	name string
+	cmd  func(addr string, p protocol) []string
+	most int // idle clients that it has room for; 0: it sets no bound
+
+	module, target string // what it is built from, below peers; "" for what is installed or ours
+}
+
+func (p peer) holds(idle int) bool { return p.most == 0 || idle <= p.most }
+
+// peers are the proxies of a scene, of these names; absent says why others that belong there are not.
+func (b *bench) peers(names ...string) (all []peer, absent []string) {
+	most := min(12000, (openFiles()-100)/2) // HAProxy wants two files for each client
+	known := append([]peer{
+		{name: "nginx", cmd: b.nginx},
+		{name: "banyan", cmd: b.banyan},
+		{name: "bare", cmd: b.itself("proxy")},
+		{name: "net/http", cmd: b.itself("nethttp")},
+		{name: "haproxy", most: most, cmd: func(a string, _ protocol) []string {
+			return []string{"haproxy", "-db", "-f", b.write("haproxy.cfg", haproxyConf, "LISTEN", a, "LEGACY", b.backend, "MOST", fmt.Sprint(most))}
+		}},
+		{name: "other", cmd: func(a string, _ protocol) []string {
+			return strings.Fields(strings.NewReplacer("LISTEN", a, "LEGACY", b.backend).Replace(b.extra))
+		}},
+	}, b.modules()...)
+	for _, p := range known {
+		if !slices.Contains(names, p.name) || p.name != "nginx" && b.wanted != "" && !slices.Contains(strings.Split(b.wanted, ","), p.name) {
 			continue
 		}
-		all = append(all, peer{p.name, func(a string) []string {
-			file := filepath.Join(b.dir, p.file)
-			text := strings.NewReplacer("LISTEN", a, "PORT", a[strings.LastIndex(a, ":")+1:], "LEGACY", b.backend).Replace(p.conf)
-			_ = os.WriteFile(file, []byte(text), 0o644) // a peer without its file does not start
-			if p.name == "haproxy" {
-				return []string{"haproxy", "-db", "-f", file}
+		var err error
+		switch p.name {
+		case "banyan":
+			if !b.features {
+				continue
 			}
-			return []string{"env", "XDG_CONFIG_HOME=" + b.dir, "XDG_DATA_HOME=" + b.dir, "caddy", "run", "--adapter", "caddyfile", "--config", file}
-		}})
-	}
-	absent = append(absent, "traefik: Debian has no package of it", "fasthttp: would enter go.mod for this alone")
-	if b.extra != "" {
-		all = append(all, peer{"other", func(a string) []string {
-			return strings.Fields(strings.NewReplacer("LISTEN", a, "LEGACY", b.backend).Replace(b.extra))
-		}})
+		case "haproxy":
+			if _, err = exec.LookPath("haproxy"); err != nil {
+				err = errors.New("not installed; Debian's package haproxy has it")
+			}
+		case "other":
+			if b.extra == "" {
+				continue
+			}
+		}
+		if p.module != "" {
+			err = b.build(p.module, p.target)
+		}
+		if err != nil {
+			absent = append(absent, p.name+": "+err.Error())
+			continue
+		}
+		all = append(all, p)
 	}
 	return all, absent
 }
 
-const haproxyConf = `global
-  nbthread 1
-  maxconn 12000
-  no strict-limits
-defaults
-  mode http
-  timeout client 300s
-  timeout server 300s
-  timeout connect 5s
-  option forwardfor
-  http-reuse always
-frontend front
-  bind LISTEN backlog 8192
-  http-request set-header X-Forwarded-Proto http
-  default_backend legacy
-backend legacy
-  server one LEGACY pool-max-conn 256
-`
-
-const caddyConf = `{
-	admin off
-	auto_https off
+// modules are the peers that are built from the Go modules below peers/: each has a go.mod of its own, so that banyan's
+// does without their libraries, and each is compiled with the versions that its authors chose.
+func (b *bench) modules() []peer {
+	const traefik = "github.com/traefik/traefik/v3/cmd/traefik"
+	return []peer{
+		{name: "caddy", module: "caddy", target: ".", cmd: b.caddy},
+		{name: "traefik", module: "traefik", target: traefik, cmd: b.traefik("")},
+		{name: "traefik-fast", module: "traefik", target: traefik, cmd: b.traefik("experimental: { fastProxy: {} }\n")},
+		{name: "fasthttp", module: "fasthttp", target: ".", cmd: func(a string, _ protocol) []string {
+			return []string{b.program("fasthttp"), "-listen", a, "-legacy", b.backend}
+		}},
+	}
 }
-http://:PORT {
-	bind 127.0.0.1
-	reverse_proxy LEGACY {
-		transport http {
-			keepalive_idle_conns_per_host 256
-			keepalive 300s
-			compression off
+
+func (b *bench) program(module string) string { return filepath.Join(b.dir, "peer-"+module) }
+
+// build makes the program of a module, once; the error says why there is none.
+func (b *bench) build(module, target string) (err error) {
+	if b.programs == nil {
+		b.programs = map[string]error{}
+	}
+	if err, done := b.programs[module]; done {
+		return err
+	}
+	_, here, _, _ := runtime.Caller(0)
+	fmt.Fprintf(os.Stderr, "building the peer %s (testdata/bench/peers/%s); the first time takes minutes\n", module, module)
+	cmd := exec.Command("go", "build", "-C", filepath.Join(filepath.Dir(here), "peers", module), "-trimpath", "-o", b.program(module), target)
+	var text bytes.Buffer
+	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly"), &text
+	if err = cmd.Run(); err != nil {
+		lines := strings.Split(strings.TrimSpace(text.String()), "\n")
+		err = fmt.Errorf("cannot be built: %w: %s", err, lines[len(lines)-1])
+	}
+	b.programs[module] = err
+	return err
+}
+
+// begin starts a peer alone on its core and waits until it serves: Traefik listens before it has read its routes.
+func (b *bench) begin(p peer, speaks protocol) (cmd *exec.Cmd, addr string, err error) {
+	if addr, err = freeAddr(); err != nil {
+		return nil, "", err
+	}
+	if cmd, err = start(b.front, addr, p.cmd(addr, speaks)...); err != nil {
+		return nil, "", err
+	}
+	t := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t.Protocols.SetHTTP1(speaks == http1)
+	t.Protocols.SetHTTP2(speaks == h2TLS)
+	t.Protocols.SetUnencryptedHTTP2(speaks == h2Clear)
+	defer t.CloseIdleConnections()
+	url := "http://" + addr + "/1k"
+	if speaks == h2TLS {
+		url = "https://" + addr + "/1k"
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		resp, err := (&http.Client{Transport: t, Timeout: time.Second}).Get(url)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return cmd, addr, nil
+			}
+			err = errors.New(resp.Status)
+		}
+		if time.Now().After(deadline) {
+			stop(cmd)
+			return nil, "", fmt.Errorf("%s does not serve: %w", p.name, err)
 		}
 	}
 }
-`
 
-// banyan is the real program with what an installation has: 100 routes of a migration, among them 25 for each path that
-// is asked for, told apart by the query; sessions kept at one of two instances; metrics, traces and deadlines, which are
-// always there. It writes its configuration anew for each start.
-func (b *bench) banyan(addr string) []string {
-	b.starts++
-	dir := filepath.Join(b.dir, fmt.Sprintf("banyan-%d", b.starts))
-	b.home = dir
-	_ = os.MkdirAll(dir, 0o755) // without it, the program does not start
-	admin, _ := freeAddr()
-	var w, r strings.Builder
-	for i := range 75 {
-		path := []string{"/1k", "/post", "/64k"}[i%3]
-		fmt.Fprintf(&w, "      - { name: write%d, match: { path: %s, query: { action: act%d } }, params: { match: query.match } }\n", i, path, i/3)
+// openFiles is the limit of open files, for this program and for all that it starts.
+func openFiles() int {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 1024
 	}
-	for i := range 25 {
-		fmt.Fprintf(&r, "      - { name: read%d, match: { method: GET, path: \"/api/v%d/{unit}\", query: { page: map } }, params: { match: query.match, unit: path.unit }, candidate_path: \"/matches/{match}/{unit}\" }\n", i, i)
-	}
-	text := strings.NewReplacer("LISTEN", addr, "ADMIN", admin, "LEGACY", b.backend, "SECOND", b.second, "BROKER", b.broker, "REPLICA", fmt.Sprint("bench", b.starts)).Replace(`version: 1
-proxy: { listen: "LISTEN", admin: "ADMIN", replica: "REPLICA", journal: { dir: journal, quota: 4GiB }, sessions: { cookie: PHPSESSID }, limits: { idle_timeout: 300s } }
-upstreams:
-  legacy: { http: ["http://LEGACY", "http://SECOND"], sticky: { cookie: PHPSESSID } }
-  candidate: { http: "http://LEGACY" }
-kafka: { brokers: ["BROKER"], prefix: bench, partitions: 6, replication: 1 }
-migrations:
-  units:
-    candidate: candidate
-    order_by: "match/{match}"
-    writes:
-`) + w.String() + "    reads:\n" + r.String()
-	file := filepath.Join(dir, "banyan.yaml")
-	_ = os.WriteFile(file, []byte(text), 0o644) // as above
-	return []string{b.binary, "proxy", "-c", file, "--log-level", "error"}
+	return int(min(files.Cur, 1<<20))
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,160 +9,150 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"banyan/testdata/lab"
 )
 
 // phpConns are the connections of the loader, and so of each front to php-fpm, which has as many children: with more,
 // nginx and banyan would be compared in how they queue.
 const phpConns = 8
 
+// both is the front of which banyan is the outer part.
+const both = "banyan before nginx"
+
+// scripts is a php-fpm that is asked, and how.
+type scripts struct {
+	fpm    *lab.PHPFPMServer
+	fronts []string // nginx, banyan, and both
+	loads  []scriptLoad
+}
+
+type scriptLoad struct {
+	name string
+	args []string // of the loader
+}
+
 // runPHP compares fronts of one php-fpm that runs a tiny script: nginx, banyan, and banyan before nginx.
-func runPHP(rounds int, dur time.Duration, cores, profile string) error {
-	front, back, ok := strings.Cut(cores, ",")
-	if !ok {
-		return errors.New("-cores wants two, as 0,1")
-	}
-	dir, err := os.MkdirTemp("", "banyan-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	socket, err := writePHP(dir)
-	if err != nil {
-		return err
-	}
-	fpm, err := start(back, socket, phpFPM(dir)...)
-	if err != nil {
-		return err
-	}
-	defer stop(fpm)
-	nginx := func(addr string) []string {
-		writeFastCGI(dir, addr, socket)
-		return []string{"nginx", "-p", dir, "-c", filepath.Join(dir, "front.conf")}
-	}
-	fronts := []string{"nginx", "banyan", "both"}
-	got := map[string][]sample{}
-	for round := range rounds {
-		if round%2 == 1 {
-			slices.Reverse(fronts)
+func (b *bench) runPHP() error {
+	for name, text := range map[string]string{
+		"tiny.php": "<?php $b = '{\"unit\":' . (int)$_GET['unit'] . '}'; header('Content-Type: application/json'); header('Content-Length: ' . strlen($b)); echo $b;",
+		"tiny":     `{"unit":7}`,
+	} {
+		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(text), 0o644); err != nil {
+			return err
 		}
-		for _, name := range fronts {
-			s, err := measurePHP(name, self, dir, socket, front, back, dur, profile, nginx, fpm.Process.Pid)
-			if err != nil {
+	}
+	fpm, err := b.startPHP(b.dir, nil)
+	if err != nil {
+		return err
+	}
+	defer fpm.Stop()
+	return b.compareFronts("a tiny script", &scripts{fpm, []string{"nginx", "banyan", both}, []scriptLoad{
+		{"saturated", []string{"-dur", b.dur.String(), "-path", "/tiny.php?unit=7", "-want", filepath.Join(b.dir, "tiny")}},
+	}})
+}
+
+// startPHP starts a pool beside the loader.
+func (b *bench) startPHP(root string, env map[string]string) (*lab.PHPFPMServer, error) {
+	fpm, err := lab.StartPHPFPM(context.Background(), lab.Options{}, lab.PHPFPMConfig{Root: root, Workers: phpConns, Env: env})
+	if err != nil {
+		return nil, err
+	}
+	return fpm, b.pin(fpm.Pid())
+}
+
+// compareFronts measures the fronts in turn, and prints what they cost.
+func (b *bench) compareFronts(what string, s *scripts) error {
+	got := map[string][]sample{}
+	order := slices.Clone(s.fronts)
+	for round := range b.rounds {
+		if round%2 == 1 {
+			slices.Reverse(order)
+		}
+		for _, name := range order {
+			if err := b.measureFront(name, s, got); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			got[name] = append(got[name], s)
 		}
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
+		fmt.Fprintf(os.Stderr, "%s, round %d of %d\n", what, round+1, b.rounds)
 	}
-	reportPHP(got)
+	fmt.Printf("\n%s on php-fpm, %d connections, as many workers; in brackets: x nginx's\n", what, phpConns)
+	columns := []struct {
+		title string
+		of    func(sample) float64
+	}{
+		{"CPU µs/request", func(s sample) float64 { return s.CPU }}, {"with php-fpm's", func(s sample) float64 { return s.Total }},
+		{"p50 µs", func(s sample) float64 { return s.P50 }}, {"p99 µs", func(s sample) float64 { return s.P99 }}, {"answers/s", func(s sample) float64 { return s.Rate }},
+	}
+	fmt.Printf("%-10s %-20s", "load", "front")
+	for _, c := range columns {
+		fmt.Printf("%16s", c.title)
+	}
+	fmt.Println()
+	for _, l := range s.loads {
+		for _, name := range s.fronts {
+			fmt.Printf("%-10s %-20s", l.name, name)
+			for _, c := range columns {
+				v := median(got[name+" "+l.name], c.of)
+				fmt.Printf("%9.0f (%.2f)", v, v/median(got["nginx "+l.name], c.of))
+			}
+			fmt.Println()
+		}
+	}
 	return nil
 }
 
-func measurePHP(name, self, dir, socket, front, back string, dur time.Duration, profile string, nginx func(string) []string, fpm int) (s sample, err error) {
-	addr, err := freeAddr()
+func (b *bench) measureFront(name string, s *scripts, got map[string][]sample) error {
+	addr, pids, end, err := b.startFront(name, s.fpm)
+	defer end()
 	if err != nil {
-		return s, err
+		return err
 	}
-	var pids []string
-	begin := func(addr string, args ...string) (func(), error) {
-		cmd, err := start(front, addr, args...)
+	for _, l := range s.loads {
+		result, err := load(b.self, b.back, append([]string{"load", "-addr", addr, "-pid", strings.Join(pids, ","), "-also", strings.Join(children(s.fpm.Pid()), ","), "-conns", strconv.Itoa(phpConns)}, l.args...)...)
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("%s: %w", l.name, err)
 		}
-		pids = append(pids, strconv.Itoa(cmd.Process.Pid))
-		return func() { stop(cmd) }, nil
+		got[name+" "+l.name] = append(got[name+" "+l.name], result)
 	}
-	legacy := []string{"-fpm", "unix:" + socket, "-root", dir}
+	return nil
+}
+
+// startFront starts one of the fronts; end ends what was started.
+func (b *bench) startFront(name string, fpm *lab.PHPFPMServer) (addr string, pids []string, end func(), err error) {
+	var started []*exec.Cmd
+	end = func() {
+		for _, cmd := range started {
+			stop(cmd)
+		}
+	}
+	begin := func(args func(addr string) []string) error {
+		if addr, err = freeAddr(); err != nil {
+			return err
+		}
+		cmd, err := start(b.front, addr, args(addr)...)
+		if err == nil {
+			started, pids = append(started, cmd), append(pids, strconv.Itoa(cmd.Process.Pid))
+		}
+		return err
+	}
+	legacy := []string{"-fpm", "unix:" + fpm.Socket, "-root", fpm.Root, "-profile", b.profile}
 	if name != "banyan" {
-		at := addr
-		if name == "both" {
-			if at, err = freeAddr(); err != nil {
-				return s, err
-			}
-			legacy = []string{"-legacy", "http://" + at}
+		err := begin(func(addr string) []string {
+			writeFastCGI(b.dir, addr, fpm.Socket, fpm.Root)
+			return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "front.conf")}
+		})
+		if err != nil || name == "nginx" {
+			return addr, pids, end, err
 		}
-		end, err := begin(at, nginx(at)...)
-		if err != nil {
-			return s, err
-		}
-		defer end()
+		legacy = []string{"-legacy", "http://" + addr}
 	}
-	if name != "nginx" {
-		if name == "banyan" {
-			legacy = append(legacy, "-profile", profile)
-		}
-		end, err := begin(addr, append([]string{self, "proxy", "-listen", addr}, legacy...)...)
-		if err != nil {
-			return s, err
-		}
-		defer end()
-	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", fpm, fpm))
-	if err != nil {
-		return s, err
-	}
-	return load(self, back, "load", "-addr", addr, "-pid", strings.Join(pids, ","), "-also", strings.Join(strings.Fields(string(children)), ","),
-		"-dur", dur.String(), "-conns", strconv.Itoa(phpConns), "-path", "/tiny.php?unit=7")
-}
-
-func reportPHP(got map[string][]sample) {
-	mid := func(name string, f func(sample) float64) float64 {
-		var v []float64
-		for _, s := range got[name] {
-			v = append(v, f(s))
-		}
-		slices.Sort(v)
-		return v[len(v)/2]
-	}
-	cpu, total := func(s sample) float64 { return s.CPU }, func(s sample) float64 { return s.Total }
-	fmt.Printf("%-28s %16s %12s %20s %9s\n", "front of php-fpm", "CPU µs/request", "x nginx's", "with php-fpm's CPU", "p50 µs")
-	for _, p := range []struct{ name, label string }{{"nginx", "nginx"}, {"banyan", "banyan"}, {"both", "banyan before nginx"}} {
-		fmt.Printf("%-28s %16.1f %12.2f %20.1f %9.0f\n", p.label, mid(p.name, cpu), mid(p.name, cpu)/mid("nginx", cpu), mid(p.name, total),
-			mid(p.name, func(s sample) float64 { return s.P50 }))
-	}
-}
-
-// writePHP writes the script and the pool, and gives the pool's socket.
-func writePHP(dir string) (socket string, err error) {
-	socket = filepath.Join(dir, "fpm.sock")
-	user := ""
-	if os.Getuid() == 0 {
-		user = "user = root\ngroup = root\n"
-	}
-	for name, text := range map[string]string{
-		"tiny.php": "<?php $b = '{\"unit\":' . (int)$_GET['unit'] . '}'; header('Content-Type: application/json'); header('Content-Length: ' . strlen($b)); echo $b;",
-		"fpm.conf": "[global]\ndaemonize = no\nerror_log = " + filepath.Join(dir, "fpm.log") + "\n[www]\nlisten = " + socket +
-			"\nlisten.mode = 0666\npm = static\npm.max_children = " + strconv.Itoa(phpConns) + "\n" + user,
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return "", err
-		}
-	}
-	return socket, nil
-}
-
-func phpFPM(dir string) []string {
-	daemon := "php-fpm"
-	if _, err := exec.LookPath(daemon); err != nil {
-		found, _ := filepath.Glob("/usr/sbin/php-fpm[0-9]*")
-		if len(found) > 0 {
-			daemon = found[len(found)-1]
-		}
-	}
-	args := []string{daemon, "--nodaemonize", "--fpm-config", filepath.Join(dir, "fpm.conf")}
-	if os.Getuid() == 0 {
-		args = append(args, "--allow-to-run-as-root")
-	}
-	return args
+	err = begin(func(addr string) []string { return append([]string{b.self, "proxy", "-listen", addr}, legacy...) })
+	return addr, pids, end, err
 }
 
 // writeFastCGI is nginx as Debian's fastcgi-php.conf has it, with connections that are kept.
-func writeFastCGI(dir, addr, socket string) {
+func writeFastCGI(dir, addr, socket, root string) {
 	params := ""
 	for _, p := range []string{"QUERY_STRING $query_string", "REQUEST_METHOD $request_method", "CONTENT_TYPE $content_type", "CONTENT_LENGTH $content_length",
 		"SCRIPT_FILENAME $document_root$fastcgi_script_name", "SCRIPT_NAME $fastcgi_script_name", "PATH_INFO $path_info", "REQUEST_URI $request_uri",
@@ -173,7 +163,7 @@ func writeFastCGI(dir, addr, socket string) {
 	}
 	writeConf(dir, "front", `upstream php { server unix:`+socket+`; keepalive `+strconv.Itoa(phpConns)+`; keepalive_requests 100000000; keepalive_timeout 300s; }
   server {
-    listen `+addr+` backlog=8192; root DIR;
+    listen `+addr+` backlog=8192; root "`+root+`"; index index.php;
     location ~ [^/]\.php(/|$) {
       fastcgi_split_path_info ^(.+?\.php)(/.*)$;
       try_files $fastcgi_script_name =404;

@@ -127,16 +127,28 @@ func (s *MariaDBServer) Database(t testing.TB) (name, dsn string) {
 	return name, s.DSN(name)
 }
 
+// Create makes an empty database, for those who have no test.
+func (s *MariaDBServer) Create(ctx context.Context, name string) error {
+	return s.execute(ctx, "CREATE DATABASE "+name)
+}
+
 func (s *MariaDBServer) exec(t testing.TB, statement string) {
 	t.Helper()
+	if err := s.execute(context.Background(), statement); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *MariaDBServer) execute(ctx context.Context, statement string) error {
 	db, err := sql.Open("mysql", s.DSN(""))
 	if err != nil {
-		t.Fatal(err)
+		return fmt.Errorf("mariadb: %w", err)
 	}
 	defer db.Close()
-	if _, err := db.Exec(statement); err != nil {
-		t.Errorf("mariadb: %s: %v", statement, err)
+	if _, err := db.ExecContext(ctx, statement); err != nil {
+		return fmt.Errorf("mariadb: %s: %w", statement, err)
 	}
+	return nil
 }
 
 // Env is the value by which other processes find this server.

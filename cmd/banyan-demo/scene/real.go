@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -42,7 +41,7 @@ func Real(ctx context.Context, dir string, size Size, say func(string)) (_ *Set,
 	}
 	db := game.DB{Addr: maria.Addr, Socket: maria.Socket, User: maria.User, Password: maria.Password, Name: "game"}
 	say(fmt.Sprintf("seeding the game: %d matches, %d players, %d units", size.Matches, size.Matches*size.Players, size.Matches*size.Units))
-	if err := createMariaDB(ctx, maria, db.Name); err != nil {
+	if err := maria.Create(ctx, db.Name); err != nil {
 		return nil, err
 	}
 	if err := game.Seed(ctx, db, game.Size{Matches: size.Matches, Players: size.Players, Provinces: size.Provinces, Units: size.Units}); err != nil {
@@ -88,21 +87,6 @@ func begin[S interface{ Stop() error }](ctx context.Context, s *Set, to *S, star
 	}
 	*to = server
 	s.onStop(server.Stop)
-	return nil
-}
-
-// createMariaDB uses the server's own client: the Go driver belongs to the adapter.
-func createMariaDB(ctx context.Context, m *lab.MariaDBServer, name string) error {
-	client, err := exec.LookPath("mariadb")
-	if err != nil {
-		if client, err = exec.LookPath("mysql"); err != nil {
-			return fmt.Errorf("create database %s: %w: MariaDB's client is not installed", name, err)
-		}
-	}
-	out, err := exec.CommandContext(ctx, client, "--no-defaults", "--socket="+m.Socket, "--user="+m.User, "--password="+m.Password, "-e", "CREATE DATABASE "+name).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("create database %s: %w: %s", name, err, out)
-	}
 	return nil
 }
 
