@@ -79,13 +79,16 @@ func (c *Conn) expire() {
 
 // starveLocked waits for a window of the stream's own; false says that its client takes less than it has to.
 func (c *Conn) starveLocked(s *Stream) bool {
+	if s.starved == 0 {
+		s.given = 0
+	}
 	began := now()
 	c.waitLocked(s, c.cfg.WriteTimeout-time.Duration(s.starved))
 	if s.starved += now() - began; s.starved < int64(c.cfg.WriteTimeout) {
 		return true
 	}
 	enough := s.given > 0 && float64(s.given) >= c.due(s.starved)
-	s.starved, s.given = 0, 0
+	s.starved = 0
 	return enough
 }
 
@@ -100,13 +103,15 @@ func (c *Conn) needLocked(more int) {
 		return
 	}
 	t := now()
-	if d.since > 0 {
+	if d.since != 0 {
 		d.long += t - d.since
 		d.all += (t - d.since) * int64(c.needing)
 		d.since = 0
 	}
 	if c.needing += more; c.sendWindow <= 0 && c.needing > 0 {
-		d.since = t
+		if d.since = t; d.long == 0 {
+			d.sent = 0
+		}
 		c.armLocked(t + max(0, int64(c.cfg.WriteTimeout)-d.long))
 	}
 }
@@ -121,7 +126,7 @@ func (c *Conn) patrolDryLocked(t int64) {
 		return
 	}
 	enough := c.judgeLocked(d.sent, d.long, d.all)
-	if d.long, d.all, d.sent = 0, 0, 0; !enough {
+	if d.long, d.all = 0, 0; !enough {
 		c.doom = fatal(EnhanceYourCalm, "client makes no room for what it asked for")
 		return
 	}

@@ -44,6 +44,7 @@ type Stream struct {
 	until      int64 // when the wait ends, 0 while there is none
 	starved    int64 // nanoseconds without a window of its own, since its rate was last looked at
 	given      int64 // bytes of the answer's body in that time
+	sated      int64 // when it had all that there was to send
 	queued     bool  // in waiting
 	needs      bool  // a window of the connection
 	called     bool  // taken out of waiting: it is this stream's turn, or its task to pass it on
@@ -86,6 +87,7 @@ func (s *Stream) Receive(p []byte) (n int, end bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for s.read == len(s.body) && !s.received && s.err == nil {
+		s.empty()
 		if !c.waitLocked(s, c.cfg.BodyTimeout) {
 			if c.crowdedLocked() {
 				return 0, false, ErrCrowded
@@ -98,7 +100,7 @@ func (s *Stream) Receive(p []byte) (n int, end bool, err error) {
 	}
 	n = copy(p, s.body[s.read:])
 	if s.read += n; s.read == len(s.body) {
-		s.empty()
+		s.body, s.read = s.body[:0], 0
 	}
 	c.readLocked(int64(n))
 	if s.owed += int64(n); s.owed >= streamWindow/2 && !s.received {
@@ -120,9 +122,13 @@ func (s *Stream) Send(b []byte, head int, end bool) error {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if s.starved > 0 {
+		s.starved = max(0, s.starved-now()+s.sated)
+	}
 	for first := head > 0; first || len(b) > 0 || end && !s.sent; first = false {
 		if err := c.turnLocked(s, !first && len(b) > 0); err != nil {
 			c.leaveLocked(s)
+			s.called = false
 			c.wakeLocked() // whose turn it is now
 			c.kickLocked()
 			return err
@@ -156,6 +162,9 @@ func (s *Stream) Send(b []byte, head int, end bool) error {
 		s.over = true
 		c.open--
 	}
+	if s.starved > 0 {
+		s.sated = now()
+	}
 	c.kickLocked()
 	c.wakeLocked()
 	return nil
@@ -172,6 +181,7 @@ func (c *Conn) turnLocked(s *Stream, body bool) error {
 			return c.err
 		case !own && len(c.out) < queueMax && (!body || c.sendWindow > 0):
 			c.leaveLocked(s)
+			s.called = false
 			return nil
 		case own:
 			c.leaveLocked(s)
@@ -202,9 +212,8 @@ func (c *Conn) turnLocked(s *Stream, body bool) error {
 
 // leaveLocked takes a stream out of those that wait for their turn.
 func (c *Conn) leaveLocked(s *Stream) {
-	s.called = false
-	if i := slices.Index(c.waiting, s); s.queued && i >= 0 {
-		c.removeLocked(i)
+	if s.queued {
+		c.removeLocked(slices.Index(c.waiting, s))
 	}
 }
 
@@ -314,6 +323,7 @@ func (s *Stream) Finish() {
 	c.unreadLocked(s)
 	if s.queued || s.called {
 		c.leaveLocked(s)
+		s.called = false
 		c.wakeLocked()
 	}
 	delete(c.streams, s.id)
