@@ -103,7 +103,7 @@ func (c *Conn) onData(f *frame) error {
 	if c.recvWindow -= size; c.recvWindow < 0 {
 		return fatal(FlowControl, "more DATA than the connection's window")
 	}
-	defer c.grantLocked()
+	defer func() { c.grantLocked(c.credit / 4) }() // a reader who keeps up has done it before
 	if s == nil || s.over || s.received {
 		return c.lateLocked(f, s)
 	}
@@ -118,7 +118,7 @@ func (c *Conn) onData(f *frame) error {
 	}
 	s.owed += size - n
 	if !s.unread {
-		s.keep(f.payload)
+		s.body.add(f.payload)
 		c.held += n
 	}
 	if end {

@@ -66,7 +66,7 @@ func (c *Conn) expire() {
 		}
 	}
 	if c.short {
-		c.grantLocked()
+		c.grantLocked(c.credit / 2)
 	}
 	c.patrolDryLocked(t)
 	c.patrolSocketLocked(t)

@@ -1,64 +1,68 @@
 package h2
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	bodyKeep   = 32 << 10               // a stream's own buffer; it borrows larger ones
 	leastGrant = freeWindow / 4         // smaller ones cost more than they bring
 	askAgain   = 100 * time.Millisecond // for memory that was refused
 )
 
-// Buffers that streams borrow: what is held takes no more than twice its size.
-var (
-	halfBodies  = sync.Pool{New: func() any { return new([streamWindow / 2]byte) }}
-	wholeBodies = sync.Pool{New: func() any { return new([streamWindow]byte) }}
-)
-
-// keep appends to the body, over what was read of it where that spares memory.
-func (s *Stream) keep(p []byte) {
-	size := len(s.body) - s.read + len(p)
-	if len(s.body)+len(p) > cap(s.body) {
-		old, from := s.body, s.read
-		to := old
-		switch {
-		case size <= cap(old):
-		case size <= bodyKeep:
-			to = make([]byte, min(bodyKeep, max(size, 2*cap(old))))
-		case size <= streamWindow/2:
-			to = halfBodies.Get().(*[streamWindow / 2]byte)[:]
-		default:
-			to = wholeBodies.Get().(*[streamWindow]byte)[:]
-		}
-		s.body, s.read = to[:copy(to[:size], old[from:])], 0
-		if size > cap(old) {
-			lend(old)
-		}
-	}
-	s.body = append(s.body, p...)
+// body is a queue of bytes. It takes memory for what it holds, in pieces, and keeps one of them.
+type body struct {
+	pieces []*piece
+	from   int // of the first piece
+	to     int // of the last piece
+	size   int
 }
 
-// empty forgets the body.
-func (s *Stream) empty() {
-	b := s.body
-	if s.body, s.read = b[:0], 0; lend(b) {
-		s.body = nil
+type piece [frameMax]byte
+
+var pieces = sync.Pool{New: func() any { return new(piece) }}
+
+// add appends p.
+func (b *body) add(p []byte) {
+	for b.size += len(p); len(p) > 0; {
+		if len(b.pieces) == 0 || b.to == frameMax {
+			b.pieces, b.to = append(b.pieces, pieces.Get().(*piece)), 0
+		}
+		n := copy(b.pieces[len(b.pieces)-1][b.to:], p)
+		b.to += n
+		p = p[n:]
 	}
 }
 
-// lend keeps a borrowed buffer for whoever needs one next.
-func lend(b []byte) bool {
-	switch cap(b) {
-	case streamWindow / 2:
-		halfBodies.Put((*[streamWindow / 2]byte)(b[:cap(b)]))
-	case streamWindow:
-		wholeBodies.Put((*[streamWindow]byte)(b[:cap(b)]))
-	default:
-		return false
+// take moves bytes to p.
+func (b *body) take(p []byte) (n int) {
+	used := 0
+	for n < len(p) && b.size > 0 {
+		end := frameMax
+		if used == len(b.pieces)-1 {
+			end = b.to
+		}
+		k := copy(p[n:], b.pieces[used][b.from:end])
+		n, b.from, b.size = n+k, b.from+k, b.size-k
+		if b.size == 0 {
+			b.from, b.to = 0, 0
+		} else if b.from == end {
+			pieces.Put(b.pieces[used])
+			used, b.from = used+1, 0
+		}
 	}
-	return true
+	b.pieces = slices.Delete(b.pieces, 0, used)
+	return n
+}
+
+// drop forgets all.
+func (b *body) drop() {
+	for _, p := range b.pieces {
+		pieces.Put(p)
+	}
+	clear(b.pieces)
+	*b = body{pieces: b.pieces[:0]}
 }
 
 // hold asks Config.Hold.
@@ -68,17 +72,17 @@ func (c *Conn) hold(n int64) bool { return c.cfg.Hold == nil || c.cfg.Hold(n) }
 func (c *Conn) readLocked(n int64) {
 	c.held -= n
 	if c.recvWindow <= c.credit/2 && c.held <= c.credit/2 {
-		c.credit = max(c.credit, min(2*c.credit, connWindow, int64(len(c.streams))*streamWindow))
+		c.credit = max(c.credit, min(2*c.credit, connWindow, int64(len(c.streams)+1)*streamWindow))
 	}
-	c.grantLocked()
+	c.grantLocked(c.credit / 2)
 }
 
-// grantLocked fills the connection's receive window up. What a client can make the connection hold, the window and what
+// grantLocked fills the connection's receive window up, if no more than low is left of it. What a client can make the connection hold, the window and what
 // was received and not read, is paid for before it is granted, but for the window that the protocol gives. Refused is
 // more window, never what fits into one that was granted.
-func (c *Conn) grantLocked() {
+func (c *Conn) grantLocked(low int64) {
 	all := c.recvWindow + c.held
-	if c.recvWindow <= c.credit/2 && c.err == nil {
+	if c.recvWindow <= low && c.err == nil {
 		n := c.credit - c.recvWindow
 		if more := all + n - freeWindow - c.reserved; more > 0 {
 			if c.hold(more) {

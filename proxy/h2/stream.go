@@ -27,8 +27,7 @@ type Stream struct {
 
 	// Guarded by the connection's mutex.
 	cond       sync.Cond
-	body       []byte // body[read:] was received and not read
-	read       int
+	body       body  // received and not read
 	bodiless   bool  // END_STREAM came with the head
 	length     int64 // content-length, -1 without
 	total      int64 // of the body, received
@@ -56,7 +55,7 @@ func (s *Stream) begin(c *Conn, id uint32) {
 	if s.runFn == nil {
 		s.runFn = s.run
 	}
-	*s = Stream{c: c, id: id, runFn: s.runFn, head: s.head[:0], block: s.block[:0], body: s.body[:0], length: -1, recvWindow: streamWindow, sendWindow: c.initial}
+	*s = Stream{c: c, id: id, runFn: s.runFn, head: s.head[:0], block: s.block[:0], body: body{pieces: s.body.pieces[:0]}, length: -1, recvWindow: streamWindow, sendWindow: c.initial}
 	s.cond.L = &c.mu
 }
 
@@ -78,7 +77,7 @@ func (s *Stream) Bodiless() bool { return s.bodiless }
 func (s *Stream) Buffered() (n int, complete bool) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	return len(s.body) - s.read, s.received
+	return s.body.size, s.received
 }
 
 // Receive waits for bytes of the body; end says that it is complete.
@@ -86,8 +85,7 @@ func (s *Stream) Receive(p []byte) (n int, end bool, err error) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s.read == len(s.body) && !s.received && s.err == nil {
-		s.empty()
+	for s.body.size == 0 && !s.received && s.err == nil {
 		if !c.waitLocked(s, c.cfg.BodyTimeout) {
 			if c.crowdedLocked() {
 				return 0, false, ErrCrowded
@@ -98,10 +96,7 @@ func (s *Stream) Receive(p []byte) (n int, end bool, err error) {
 	if s.err != nil {
 		return 0, false, s.err
 	}
-	n = copy(p, s.body[s.read:])
-	if s.read += n; s.read == len(s.body) {
-		s.body, s.read = s.body[:0], 0
-	}
+	n = s.body.take(p)
 	c.readLocked(int64(n))
 	if s.owed += int64(n); s.owed >= streamWindow/2 && !s.received {
 		s.recvWindow += s.owed
@@ -109,7 +104,7 @@ func (s *Stream) Receive(p []byte) (n int, end bool, err error) {
 		s.owed = 0
 	}
 	c.kickLocked()
-	return n, s.received && s.read == len(s.body), nil
+	return n, s.received && s.body.size == 0, nil
 }
 
 // Send takes b, whose first head bytes are the lines of a head; end says that nothing follows. It waits until the client
@@ -282,10 +277,10 @@ func (c *Conn) dropLocked(s *Stream, err error) {
 
 // unreadLocked gives back what of the body nobody will read.
 func (c *Conn) unreadLocked(s *Stream) {
-	c.held -= int64(len(s.body) - s.read)
-	s.empty()
+	c.held -= int64(s.body.size)
+	s.body.drop()
 	s.unread = true
-	c.grantLocked()
+	c.grantLocked(c.credit / 2)
 }
 
 // resetLocked sends RST_STREAM.
@@ -333,7 +328,7 @@ func (s *Stream) Finish() {
 		c.credit = freeWindow
 	}
 	c.kickLocked()
-	if cap(s.body) <= bodyKeep && cap(s.head) <= 64<<10 && cap(s.block) <= 64<<10 {
+	if cap(s.head) <= 64<<10 && cap(s.block) <= 64<<10 {
 		s.c, s.cond.L = nil, nil
 		streams.Put(s)
 	}
