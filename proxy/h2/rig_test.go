@@ -134,6 +134,8 @@ func (r *rig) each(every, for_ time.Duration, f func()) {
 	}
 }
 
+func (r *rig) isOver() bool { synctest.Wait(); return len(r.over) > 0 }
+
 func (r *rig) goneAt() time.Duration { r.mu.Lock(); defer r.mu.Unlock(); return r.gone }
 
 func (r *rig) cutAt(id uint32) (string, time.Duration) {
