@@ -206,6 +206,10 @@ func TestWindowGrows(t *testing.T) {
 			t.Errorf("the window is %d, %d bytes are counted", room, b.used.Load())
 		}
 		close(orders)
+		r.nc.Close()
+		if ended, n := r.isOver(), b.used.Load(); !ended || n != 0 {
+			t.Errorf("%d bytes are still counted, ended %v", n, ended)
+		}
 	})
 }
 

@@ -152,6 +152,12 @@ func TestConnectionFloor(t *testing.T) {
 		{"a byte a second", floor, func(r *rig) { r.WriteWindowUpdate(0, 1) }, true, nil},
 		{"a byte a second, without a floor", 0, func(r *rig) { r.WriteWindowUpdate(0, 1) }, false, nil},
 		{"enough for five", floor, func(r *rig) { r.WriteWindowUpdate(0, 5*floor+floor/2) }, false, all(11)},
+		{"enough for five, and PING", floor, func(r *rig) {
+			r.WriteWindowUpdate(0, 5*floor+floor/2)
+			for range 40 {
+				r.WritePing(false, [8]byte{})
+			}
+		}, false, all(11)},
 		{"enough for all", floor, func(r *rig) { r.WriteWindowUpdate(0, streams*floor+floor) }, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -180,6 +186,11 @@ func TestConnectionFloor(t *testing.T) {
 				}
 				if got := r.resets(); !slices.Equal(got, c.resets) {
 					t.Errorf("reset: %v, want %v", got, c.resets)
+				}
+				for _, id := range all(1) {
+					if err, ended := r.result(id); slices.Contains(c.resets, id) != (err == ErrSlow && ended > 0) {
+						t.Errorf("stream %d's handler: %v after %v", id, err, ended)
+					}
 				}
 			})
 		})
@@ -305,7 +316,8 @@ func TestTurnTaken(t *testing.T) {
 			if s.id != 1 {
 				return answer(s, large)
 			}
-			err := answer(s, 65535+10)
+			s.Send([]byte(answerHead), len(answerHead), false)
+			err := s.Send(make([]byte, 65535+10), 0, true)
 			<-hold
 			return err
 		})
