@@ -69,13 +69,14 @@ func TestHTTP2SlowReader(t *testing.T) {
 func TestHTTP2SlowSocket(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
+			t.Parallel()
 			const size = 64 << 20
 			o, _, _ := endless(t)
 			var wrap []func(net.Listener) net.Listener
 			if secure {
 				wrap = append(wrap, overTLS(t))
 			}
-			s := serve(t, proxy.Config{WriteTimeout: 300 * time.Millisecond, MinBodyRate: 1000}, &proxy.Passthrough{Upstream: pool(t, o)}, wrap...)
+			s := serve(t, proxy.Config{WriteTimeout: 1500 * time.Millisecond, MinBodyRate: 1000}, &proxy.Passthrough{Upstream: pool(t, o)}, wrap...)
 			raw := s.dial(t)
 			raw.SetReadBuffer(64 << 10)
 			nc := net.Conn(raw)
@@ -91,9 +92,9 @@ func TestHTTP2SlowSocket(t *testing.T) {
 			f.ask(1, true, get("/")...)
 			total, b := 0, make([]byte, 64<<10)
 			for began := time.Now(); total < size; {
-				if time.Since(began) < 2*time.Second {
+				if time.Since(began) < 4*time.Second {
 					b = b[:4<<10]
-					time.Sleep(10 * time.Millisecond) // what is tested is slowness
+					time.Sleep(15 * time.Millisecond) // what is tested is slowness
 				} else {
 					b = b[:64<<10]
 				}
