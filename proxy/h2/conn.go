@@ -38,8 +38,8 @@ type Config struct {
 	// WriteTimeout of waiting. Of 0 it has to take something in that time.
 	MinRate   int
 	DrainIdle time.Duration // between saying that the connection ends and refusing streams
-	// Hold asks for n bytes of memory for bodies, all or none; of n below 0 it takes back, and says true. nil: there is
-	// always some.
+	// Hold asks for n bytes of memory for bodies, all or none; when n is negative, -n bytes are given back, and the result
+	// means nothing. It is called with the connection's lock held and must not wait. nil: there is always some.
 	Hold func(n int64) bool
 	// Serve is called for each request on a goroutine of its own, and Stream.Finish once it has returned.
 	Serve func(s *Stream)
