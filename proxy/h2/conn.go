@@ -76,7 +76,6 @@ type Conn struct {
 	spare      []byte
 	writing    bool
 	written    sync.Cond // writing became false
-	ending     bool      // the client has no time left to take what is queued
 	paid       int       // window updates that frames of bodies have paid for
 	err        error     // why nothing can be written any more
 	waiting    []*Stream
@@ -364,7 +363,6 @@ func (c *Conn) end(err error) error {
 func (c *Conn) lastWords() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ending = true
 	c.nc.SetWriteDeadline(time.Now().Add(lingerFor))
 	c.awaitWriterLocked()
 }

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -354,4 +355,58 @@ func TestNegativeWindow(t *testing.T) {
 			t.Errorf("%d bytes came, of a window of 1051", n)
 		}
 	})
+}
+
+// TestNobodyIsForgotten: whatever windows come, change and go, and whoever is reset meanwhile, once there is room all that
+// are left have their answers, and no time has passed.
+func TestNobodyIsForgotten(t *testing.T) {
+	const streams, size = 6, 100_000
+	for seed := range uint64(300) {
+		bubble(t, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			hold := make(chan struct{})
+			r := newRig(t, Config{MinRate: floor}, func(s *Stream) error {
+				err := answer(s, size)
+				if err != nil && s.id%4 == 1 { // an answer may be read on though its client is gone
+					<-hold
+				}
+				return err
+			}, initial(uint32(rnd.IntN(3)*40_000)))
+			gone := map[uint32]bool{}
+			for id := uint32(1); id < 2*streams; id += 2 {
+				r.ask(id, true)
+			}
+			for range 40 {
+				id := uint32(2*rnd.IntN(streams) + 1)
+				switch rnd.IntN(8) {
+				case 0, 1:
+					r.WriteWindowUpdate(0, uint32(1+rnd.IntN(30_000)))
+				case 2, 3, 4:
+					r.WriteWindowUpdate(id, uint32(1+rnd.IntN(30_000)))
+				case 5:
+					r.WriteSettings(initial(uint32(rnd.IntN(60_000))))
+				case 6:
+					if rnd.IntN(6) == 0 {
+						r.WriteRSTStream(id, http2.ErrCodeCancel)
+						gone[id] = true
+					}
+				default:
+					synctest.Wait()
+				}
+			}
+			r.WriteSettings(initial(1 << 20))
+			r.WriteWindowUpdate(0, 1<<20)
+			for id := uint32(1); id < 2*streams; id += 2 {
+				if n := r.came(id); n != size && !gone[id] || time.Since(r.start) > 0 {
+					t.Errorf("seed %d, stream %d: %d bytes of %d came, after %v", seed, id, n, size, time.Since(r.start))
+				}
+			}
+			r.c.mu.Lock()
+			if len(r.c.waiting) > 0 || r.c.needing != 0 {
+				t.Errorf("seed %d: %d streams in line, %d of them for the window", seed, len(r.c.waiting), r.c.needing)
+			}
+			r.c.mu.Unlock()
+			close(hold)
+		})
+	}
 }
