@@ -239,7 +239,7 @@ func TestCrowded(t *testing.T) {
 			if crowded {
 				want = ErrCrowded
 			}
-			if err, at := r.result(3); err != want || at != 30*time.Second {
+			if at, err := r.result(3); err != want || at != 30*time.Second {
 				t.Errorf("crowded %v: %v after %v", crowded, err, at)
 			}
 		})

@@ -172,11 +172,11 @@ func (r *rig) room(id uint32) int {
 }
 
 // result is what the handler's last Send said, and when it ended; no time: it has not.
-func (r *rig) result(id uint32) (error, time.Duration) {
+func (r *rig) result(id uint32) (at time.Duration, err error) {
 	synctest.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.end[id], r.ended[id]
+	return r.ended[id], r.end[id]
 }
 
 // bubble runs a story on a clock of its own.

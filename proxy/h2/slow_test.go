@@ -70,7 +70,7 @@ func TestStreamFloor(t *testing.T) {
 					}
 				})
 				code, at := r.cutAt(1)
-				err, ended := r.result(1)
+				ended, err := r.result(1)
 				switch {
 				case c.cut == 0 && (at != 0 || ended != 0):
 					t.Errorf("cut after %v: %s, %v", at, code, err)
@@ -119,7 +119,7 @@ func TestIdleAnswers(t *testing.T) {
 		}, initial(0))
 		r.ask(1, true)
 		r.each(over/4+time.Second, 16*over, func() { r.WriteWindowUpdate(1, 4) })
-		if err, ended := r.result(1); err != nil || ended == 0 || r.came(1) == 0 {
+		if ended, err := r.result(1); err != nil || ended == 0 || r.came(1) == 0 {
 			t.Errorf("ended after %v: %v, %d bytes came", ended, err, r.came(1))
 		}
 	})
@@ -179,7 +179,7 @@ func TestConnectionFloor(t *testing.T) {
 				}
 				if c.gone {
 					for _, id := range all(1) {
-						if err, ended := r.result(id); err == nil || ended == 0 {
+						if ended, err := r.result(id); err == nil || ended == 0 {
 							t.Errorf("stream %d's handler: %v after %v", id, err, ended)
 						}
 					}
@@ -189,7 +189,7 @@ func TestConnectionFloor(t *testing.T) {
 					t.Errorf("reset: %v, want %v", got, c.resets)
 				}
 				for _, id := range all(1) {
-					if err, ended := r.result(id); slices.Contains(c.resets, id) != (err == ErrSlow && ended > 0) {
+					if ended, err := r.result(id); slices.Contains(c.resets, id) != (err == ErrSlow && ended > 0) {
 						t.Errorf("stream %d's handler: %v after %v", id, err, ended)
 					}
 				}
@@ -214,7 +214,7 @@ func TestDeadSocket(t *testing.T) {
 			t.Errorf("ended after %v", gone)
 		}
 		for _, id := range []uint32{1, 3} {
-			if err, ended := r.result(id); err != ErrGone || ended == 0 {
+			if ended, err := r.result(id); err != ErrGone || ended == 0 {
 				t.Errorf("stream %d's handler: %v after %v", id, err, ended)
 			}
 		}
