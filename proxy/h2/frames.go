@@ -147,6 +147,8 @@ func (c *Conn) lateLocked(f *frame, s *Stream) error {
 		}
 	} else if s.over && s.ours {
 		return c.spend(1)
+	} else if s.over && s.err == nil && f.kind == headers { // it is closed, though its handler has not returned yet
+		return fatal(StreamClosed, "HEADERS on a closed stream")
 	}
 	return &streamError{StreamClosed, "frame on a stream that the client ended"}
 }

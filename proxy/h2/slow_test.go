@@ -422,3 +422,25 @@ func TestNobodyIsForgotten(t *testing.T) {
 		})
 	}
 }
+
+// TestClosedBeforeItsHandlerReturns: a stream whose answer and request are complete is closed for its client, whatever its
+// handler still does.
+func TestClosedBeforeItsHandlerReturns(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		defer close(hold)
+		r := newRig(t, Config{}, func(s *Stream) error {
+			err := answer(s, 1)
+			<-hold
+			return err
+		})
+		r.ask(1, true)
+		r.ask(1, true)
+		synctest.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.goAway != "STREAM_CLOSED" {
+			t.Errorf("HEADERS on a closed stream: %q, %v", r.goAway, r.reset)
+		}
+	})
+}

@@ -197,7 +197,7 @@ func (c *Conn) turnLocked(s *Stream, body bool) error {
 		}
 		if !own {
 			c.kickLocked()
-			s.cond.Wait() // ends by what moves, or by what patrolLocked does when nothing does
+			s.cond.Wait() // ends by what moves, or by what a patrol does when nothing does
 		} else if !c.starveLocked(s) {
 			c.resetLocked(s, EnhanceYourCalm)
 			c.dropLocked(s, ErrSlow)
