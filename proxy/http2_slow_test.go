@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +21,7 @@ import (
 // endless is an origin whose answers have 64 MiB, and which tells when it has begun one and when one was given up.
 func endless(t testing.TB) (o net.Listener, begun, gone chan struct{}) {
 	begun, gone = make(chan struct{}, 1<<12), make(chan struct{}, 1<<12)
-	return httpOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/quick" {
 			io.WriteString(w, "quick")
 			return
@@ -29,7 +31,15 @@ func endless(t testing.TB) (o net.Listener, begun, gone chan struct{}) {
 		zeros(w, 64<<20)
 		<-r.Context().Done()
 		gone <- struct{}{}
-	}), begun, gone
+	})
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		c.(*net.TCPConn).SetWriteBuffer(32 << 10) // a thousand of what the kernel takes by itself is more than it has for all sockets
+		return ctx
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener, begun, gone
 }
 
 // TestHTTP2SlowReader: a client that gives window a byte at a time loses the stream, and the upstream its request.
@@ -112,7 +122,7 @@ func TestHTTP2SlowSocket(t *testing.T) {
 func TestHTTP2NobodyReads(t *testing.T) {
 	const conns, streams = 10, 100
 	o, begun, gone := endless(t)
-	s := serve(t, proxy.Config{WriteTimeout: 2 * time.Second, MinBodyRate: 100}, &proxy.Passthrough{Upstream: pool(t, o)})
+	s := serve(t, proxy.Config{WriteTimeout: 3 * time.Second, MinBodyRate: 100}, &proxy.Passthrough{Upstream: pool(t, o)})
 	before := heap()
 	var clients []*frames
 	for range conns {
