@@ -146,7 +146,7 @@ func (x *Exchange) pace(n int, began int64) error {
 	}
 	slow := float64(x.came) < float64(cfg.MinBodyRate)*time.Duration(x.waited).Seconds()
 	x.waited, x.came = 0, 0
-	if slow {
+	if slow && !(x.multiplexed && x.h2.s.Crowded()) {
 		return errSlow
 	}
 	return nil

@@ -23,7 +23,8 @@ type Config struct {
 	IdleTimeout time.Duration
 	// BodyTimeout is how long the client may take between two pieces of a body; then 408. Default 30 s.
 	BodyTimeout time.Duration
-	// WriteTimeout is how long the client may take to make room for more of an answer. Default 60 s.
+	// WriteTimeout is how long the client may take to make room for more of an answer, and over HTTP/2 the time over which
+	// it is held to MinBodyRate. Default 60 s.
 	WriteTimeout time.Duration
 	// UpgradeTimeout is how long an upgraded connection may be silent both ways. Default 10 min.
 	UpgradeTimeout time.Duration
@@ -35,10 +36,14 @@ type Config struct {
 	// Default 0: no bound.
 	MaxConnsPerClient int
 	// MaxBuffered bounds the memory of all request bodies that are buffered because a handler or a route needs them. What
-	// needs more is answered with 503; what does not streams. Default 512 MiB.
+	// needs more is answered with 503; what does not streams. Half of it may be taken by what HTTP/2 connections may send
+	// beyond 65,535 bytes each: when that is used up, they get no more window until somebody has read. Default 512 MiB.
 	MaxBuffered int64
 	// MinBodyRate is how many bytes a second of a body a client has to send while the proxy waits for it, on average over
-	// each BodyTimeout of waiting; then 408. BodyTimeout alone is met by one byte at a time. Default 0: no bound.
+	// each BodyTimeout of waiting; then 408. BodyTimeout alone is met by one byte at a time. Over HTTP/2 it is also how many
+	// bytes a second of each answer a client has to take while the proxy waits for it, on average over each WriteTimeout of
+	// waiting; then the stream is reset with ENHANCE_YOUR_CALM, or the connection closed if it lacks even that. Default 0:
+	// no bound.
 	MinBodyRate int
 	// TrustedProxies are the peers whose X-Forwarded-… and similar fields are believed. A peer on a unix socket always
 	// is. Behind ProxyProtocol the peer is the client that the header names, so that listing the balancer has no effect on

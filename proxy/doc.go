@@ -15,6 +15,11 @@
 // A peer that Config.ProxyProtocol lists is a balancer whose connections begin with a PROXY header: the client that it
 // names stands for the peer in all that is said here. What comes otherwise is closed without an answer, and counted.
 //
+// A client has to take its answer. Over HTTP/1.1 each write of up to 64 KiB has to be taken within Config.WriteTimeout;
+// over HTTP/2 streams share a connection, and each is held to Config.MinBodyRate, see h2. What the client has sent of a
+// body and nobody has read lies in the kernel over HTTP/1.1. Over HTTP/2 it lies here and is counted in
+// Config.MaxBuffered, half of which it may take; beyond that the client gets no window and waits.
+//
 // It leaves to others: which upstream a request goes to (Handler), paths, sessions, TLS (give Serve a TLS listener;
 // package certs makes its configuration), what HTTP/2 is as frames (h2).
 //

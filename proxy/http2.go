@@ -31,6 +31,9 @@ func (c *streamClient) receive(x *Exchange, p []byte) (n int, end bool, err erro
 	switch {
 	case err == h2.ErrSlow:
 		err = errSlow
+	case err == h2.ErrCrowded:
+		x.conn.srv.overflow.Add(1)
+		err = errCrowded
 	case err != nil:
 		err = clientError(err)
 	}
@@ -69,13 +72,24 @@ func (c *conn) speaksHTTP2() bool {
 func (c *conn) serveHTTP2() {
 	cfg := c.cfg
 	h := h2.New(&h2.Config{MaxStreams: cfg.MaxStreams, MaxHead: cfg.MaxHead, HeaderTimeout: cfg.HeaderTimeout, IdleTimeout: cfg.IdleTimeout,
-		BodyTimeout: cfg.BodyTimeout, WriteTimeout: cfg.WriteTimeout, DrainIdle: cfg.DrainIdle, Serve: c.serveStream}, c.nc)
+		BodyTimeout: cfg.BodyTimeout, WriteTimeout: cfg.WriteTimeout, MinRate: cfg.MinBodyRate, DrainIdle: cfg.DrainIdle, Hold: c.hold, Serve: c.serveStream}, c.nc)
 	c.h2.Store(h)
 	first := append([]byte(nil), c.x.in[:c.x.n]...)
 	c.release()
 	if err := h.Serve(first); err != nil && !errors.Is(err, os.ErrClosed) {
 		c.srv.log.Debug("HTTP/2 connection ended", "peer", c.peer, "reason", err)
 	}
+}
+
+// hold counts what the connection's clients may send ahead. It takes no more than half of what there is: the other half
+// is for bodies that a handler needs, which are refused without it, while who sends ahead only has to wait.
+func (c *conn) hold(n int64) bool {
+	b := &c.srv.buffered
+	if b.Add(n) > c.cfg.MaxBuffered/2 && n > 0 {
+		b.Add(-n)
+		return false
+	}
+	return true
 }
 
 // serveStream serves one request.

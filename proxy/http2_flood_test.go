@@ -300,7 +300,7 @@ func TestWindowsAreKept(t *testing.T) {
 	if g := f.answer(1); g.String() != "reset FLOW_CONTROL_ERROR" {
 		t.Errorf("beyond the stream's window: %v", g)
 	}
-	f = s.prior(t)
+	f = serve(t, proxy.Config{MaxBuffered: 1 << 20}, handler(func(x *proxy.Exchange) { <-blocked })).prior(t) // half of it is for windows
 	for id := uint32(1); id < 21; id += 2 {
 		f.ask(id, false, post("/")...)
 		for range 8 {

@@ -602,7 +602,7 @@ func TestHTTP2Timeouts(t *testing.T) {
 			f.ask(1, false, post("/", "content-length: 5")...)
 			return f.answer(1).String()
 		}},
-		{"no window", "reset INTERNAL_ERROR", proxy.Config{WriteTimeout: short}, func(f *frames) string {
+		{"no window", "reset ENHANCE_YOUR_CALM", proxy.Config{WriteTimeout: short}, func(f *frames) string {
 			f.ask(1, true, get("/")...)
 			return f.answer(1).String()
 		}},

@@ -37,7 +37,7 @@ type Server struct {
 	turned    atomic.Int64 // refused because their client had too many
 	strangers atomic.Int64 // closed because of their PROXY header
 	warned    atomic.Int64 // upstream.Now when that was last logged
-	buffered  atomic.Int64 // of Config.MaxBuffered
+	buffered  atomic.Int64 // of Config.MaxBuffered: bodies, and windows of HTTP/2
 	overflow  atomic.Int64
 
 	mu        sync.Mutex // guards listeners, conns, clients and the order of draining against them
@@ -200,9 +200,11 @@ type Stats struct {
 	Turned int64
 	// Strangers is connections closed because no PROXY header came where one must, since the start.
 	Strangers int64
-	// Buffered is the memory of buffered bodies, of Config.MaxBuffered.
+	// Buffered is the memory of buffered bodies, and what HTTP/2 connections may send beyond 65,535 bytes each, of
+	// Config.MaxBuffered.
 	Buffered int64
-	// Overflow is how many bodies were not buffered because of that bound, since the start.
+	// Overflow is how many bodies were not buffered because of that bound, or waited for room until their time was over,
+	// since the start.
 	Overflow int64
 }
 

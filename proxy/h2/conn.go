@@ -18,7 +18,8 @@ const (
 	inSize       = 32 << 10
 	tableSize    = 4 << 10   // of the decoder: the protocol's default
 	streamWindow = 128 << 10 // of a body that is not read, per stream
-	connWindow   = 1 << 20   // and for all streams of a connection
+	freeWindow   = 65535     // of a connection: the protocol gives it unasked, so no budget can keep it back
+	connWindow   = 1 << 20   // of a connection at most
 	queueMax     = 64 << 10  // answers' bytes wait for room beyond it
 	controlMax   = 256 << 10 // a queue so long is made of replies that the client does not read
 	lingerFor    = time.Second
@@ -32,8 +33,14 @@ type Config struct {
 	HeaderTimeout time.Duration // for a header block, or what begins a connection
 	IdleTimeout   time.Duration // without a stream
 	BodyTimeout   time.Duration // between two pieces of a body
-	WriteTimeout  time.Duration // until the client makes room for more of an answer
-	DrainIdle     time.Duration // between saying that the connection ends and refusing streams
+	WriteTimeout  time.Duration // over which a client that has answers to take is looked at
+	// MinRate is how many bytes a second a client has to take of each stream that waits for it, on average over each
+	// WriteTimeout of waiting. Of 0 it has to take something in that time.
+	MinRate   int
+	DrainIdle time.Duration // between saying that the connection ends and refusing streams
+	// Hold asks for n bytes of memory for bodies, all or none; when n is negative, -n bytes are given back, and the result
+	// means nothing. It is called with the connection's lock held and must not wait. nil: there is always some.
+	Hold func(n int64) bool
 	// Serve is called for each request on a goroutine of its own, and Stream.Finish once it has returned.
 	Serve func(s *Stream)
 }
@@ -57,8 +64,7 @@ type Conn struct {
 	calm    calm
 	greeted bool // the client's SETTINGS came
 
-	writeFn  func()            // write
-	writeBy  upstream.Deadline // the writer's alone
+	writeFn  func() // write
 	handlers sync.WaitGroup
 
 	mu         sync.Mutex // guards all below, and the streams
@@ -70,14 +76,20 @@ type Conn struct {
 	spare      []byte
 	writing    bool
 	written    sync.Cond // writing became false
-	ending     bool      // the client has no time left to take what is queued
-	credit     int       // window updates that frames of bodies have paid for
+	paid       int       // window updates that frames of bodies have paid for
 	err        error     // why nothing can be written any more
 	waiting    []*Stream
+	needing    int // of waiting, those that need the window
 	sendWindow int64
 	initial    int64 // send window of a new stream
 	recvWindow int64
-	owed       int64 // read, and not yet given back
+	credit     int64 // what recvWindow is filled up to
+	held       int64 // bytes of bodies, received and not read
+	reserved   int64 // of Config.Hold
+	short      bool  // Config.Hold has refused
+	dry        drought
+	socket     socket
+	doom       error // why the connection has to end
 	idleSince  int64
 	drained    int // phases of Drain
 	drainSince int64
@@ -99,7 +111,7 @@ type block struct {
 
 // New makes a connection of nc. Serve runs it.
 func New(cfg *Config, nc net.Conn) *Conn {
-	c := &Conn{cfg: cfg, nc: nc, streams: map[uint32]*Stream{}, sendWindow: 65535, initial: 65535, recvWindow: connWindow}
+	c := &Conn{cfg: cfg, nc: nc, streams: map[uint32]*Stream{}, sendWindow: 65535, initial: 65535, recvWindow: freeWindow, credit: freeWindow}
 	c.dec = hpack.NewDecoder(tableSize, c.field)
 	c.dec.SetMaxStringLength(2 * cfg.MaxHead)
 	if sc, ok := nc.(syscall.Conn); ok {
@@ -123,7 +135,6 @@ func (c *Conn) Serve(first []byte) error {
 	c.out = appendSetting(c.out, settingStreams, uint32(c.cfg.MaxStreams))
 	c.out = appendSetting(c.out, settingWindow, streamWindow)
 	c.out = appendSetting(c.out, settingHeaderList, uint32(c.cfg.MaxHead))
-	c.out = appendNumber(c.out, windowUpdate, 0, connWindow-65535)
 	c.kickLocked()
 	c.mu.Unlock()
 	c.acquire()
@@ -205,8 +216,8 @@ func (c *Conn) fill() error {
 		} else {
 			c.partial = 0
 		}
-		if c.ended() {
-			return errEnd
+		if err := c.verdict(); err != nil {
+			return err
 		}
 		if c.partial > 0 {
 			c.readBy.Forget()
@@ -236,10 +247,14 @@ func (c *Conn) partialLimit() time.Duration {
 	return c.cfg.HeaderTimeout
 }
 
-func (c *Conn) ended() bool {
+// verdict says why nothing more is to be read.
+func (c *Conn) verdict() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.drained == 3
+	if c.drained == 3 {
+		return errEnd
+	}
+	return c.doom
 }
 
 func (c *Conn) idleTooLong() bool {
@@ -336,6 +351,7 @@ func (c *Conn) end(err error) error {
 	c.awaitWriterLocked()
 	c.mu.Unlock()
 	c.handlers.Wait()
+	c.settle()
 	c.release()
 	if err == errEnd || err == io.EOF {
 		return nil
@@ -347,7 +363,6 @@ func (c *Conn) end(err error) error {
 func (c *Conn) lastWords() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ending = true
 	c.nc.SetWriteDeadline(time.Now().Add(lingerFor))
 	c.awaitWriterLocked()
 }

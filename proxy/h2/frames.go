@@ -103,27 +103,23 @@ func (c *Conn) onData(f *frame) error {
 	if c.recvWindow -= size; c.recvWindow < 0 {
 		return fatal(FlowControl, "more DATA than the connection's window")
 	}
+	defer func() { c.grantLocked(c.credit / 4) }() // a reader who keeps up has done it before
 	if s == nil || s.over || s.received {
-		c.refundLocked(size)
 		return c.lateLocked(f, s)
 	}
 	if s.recvWindow -= size; s.recvWindow < 0 {
-		c.refundLocked(size)
 		return &streamError{FlowControl, "more DATA than the stream's window"}
 	}
 	n := int64(len(f.payload))
 	s.total += n
 	end := f.has(flagEndStream)
 	if s.length >= 0 && (s.total > s.length || end && s.total < s.length) {
-		c.refundLocked(size)
 		return errMismatch
 	}
-	c.refundLocked(size - n)
 	s.owed += size - n
-	if s.unread {
-		c.refundLocked(n)
-	} else {
-		s.keep(f.payload)
+	if !s.unread {
+		s.body.add(f.payload)
+		c.held += n
 	}
 	if end {
 		c.receivedLocked(s)
@@ -151,6 +147,8 @@ func (c *Conn) lateLocked(f *frame, s *Stream) error {
 		}
 	} else if s.over && s.ours {
 		return c.spend(1)
+	} else if s.over && s.err == nil && f.kind == headers { // it is closed, though its handler has not returned yet
+		return fatal(StreamClosed, "HEADERS on a closed stream")
 	}
 	return &streamError{StreamClosed, "frame on a stream that the client ended"}
 }
@@ -420,6 +418,7 @@ func (c *Conn) onWindow(f *frame) error {
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return fatal(FlowControl, "the connection's window overflows")
 		}
+		c.needLocked(0)
 		c.wakeLocked()
 		return c.windowCostLocked()
 	}
@@ -442,8 +441,8 @@ func (c *Conn) onWindow(f *frame) error {
 
 // windowCostLocked is the cost of a WINDOW_UPDATE: none while what was sent pays for it.
 func (c *Conn) windowCostLocked() error {
-	if c.credit > 0 {
-		c.credit--
+	if c.paid > 0 {
+		c.paid--
 		return nil
 	}
 	return c.spend(1)

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ var (
 	ErrGone      = errors.New("the client reset the stream, or the connection ended")
 	ErrMalformed = errors.New("the client broke a rule of HTTP/2, and the stream was reset")
 	ErrSlow      = errors.New("the client took too long")
+	ErrCrowded   = errors.New("the connection was given no room for more of a body")
 )
 
 // Stream is one request and its answer. Its methods are for the goroutine of Config.Serve.
@@ -25,8 +27,7 @@ type Stream struct {
 
 	// Guarded by the connection's mutex.
 	cond       sync.Cond
-	body       []byte // body[read:] was received and not read
-	read       int
+	body       body  // received and not read
 	bodiless   bool  // END_STREAM came with the head
 	length     int64 // content-length, -1 without
 	total      int64 // of the body, received
@@ -40,8 +41,12 @@ type Stream struct {
 	ours       bool // reset by us
 	err        error
 	until      int64 // when the wait ends, 0 while there is none
+	starved    int64 // nanoseconds without a window of its own, since its rate was last looked at
+	given      int64 // bytes of the answer's body in that time
+	sated      int64 // when it had all that there was to send
 	queued     bool  // in waiting
 	needs      bool  // a window of the connection
+	called     bool  // taken out of waiting: it is this stream's turn, or its task to pass it on
 }
 
 var streams = sync.Pool{New: func() any { return new(Stream) }}
@@ -50,7 +55,7 @@ func (s *Stream) begin(c *Conn, id uint32) {
 	if s.runFn == nil {
 		s.runFn = s.run
 	}
-	*s = Stream{c: c, id: id, runFn: s.runFn, head: s.head[:0], block: s.block[:0], body: s.body[:0], length: -1, recvWindow: streamWindow, sendWindow: c.initial}
+	*s = Stream{c: c, id: id, runFn: s.runFn, head: s.head[:0], block: s.block[:0], body: body{pieces: s.body.pieces[:0]}, length: -1, recvWindow: streamWindow, sendWindow: c.initial}
 	s.cond.L = &c.mu
 }
 
@@ -65,14 +70,6 @@ func (s *Stream) run() {
 // list was larger than allowed.
 func (s *Stream) Head() []byte { return s.head }
 
-// keep appends to the body, over what was read of it where that spares memory.
-func (s *Stream) keep(p []byte) {
-	if s.read > 0 && len(s.body)+len(p) > cap(s.body) {
-		s.body, s.read = s.body[:copy(s.body, s.body[s.read:])], 0
-	}
-	s.body = append(s.body, p...)
-}
-
 // Bodiless tells that the request ended with its head.
 func (s *Stream) Bodiless() bool { return s.bodiless }
 
@@ -80,7 +77,7 @@ func (s *Stream) Bodiless() bool { return s.bodiless }
 func (s *Stream) Buffered() (n int, complete bool) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	return len(s.body) - s.read, s.received
+	return s.body.size, s.received
 }
 
 // Receive waits for bytes of the body; end says that it is complete.
@@ -88,26 +85,26 @@ func (s *Stream) Receive(p []byte) (n int, end bool, err error) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s.read == len(s.body) && !s.received && s.err == nil {
+	for s.body.size == 0 && !s.received && s.err == nil {
 		if !c.waitLocked(s, c.cfg.BodyTimeout) {
+			if c.crowdedLocked() {
+				return 0, false, ErrCrowded
+			}
 			return 0, false, ErrSlow
 		}
 	}
 	if s.err != nil {
 		return 0, false, s.err
 	}
-	n = copy(p, s.body[s.read:])
-	if s.read += n; s.read == len(s.body) {
-		s.body, s.read = s.body[:0], 0
-	}
-	c.refundLocked(int64(n))
+	n = s.body.take(p)
+	c.readLocked(int64(n))
 	if s.owed += int64(n); s.owed >= streamWindow/2 && !s.received {
 		s.recvWindow += s.owed
 		c.out = appendNumber(c.room(), windowUpdate, s.id, uint32(s.owed))
 		s.owed = 0
 	}
 	c.kickLocked()
-	return n, s.received && s.read == len(s.body), nil
+	return n, s.received && s.body.size == 0, nil
 }
 
 // Send takes b, whose first head bytes are the lines of a head; end says that nothing follows. It waits until the client
@@ -120,9 +117,15 @@ func (s *Stream) Send(b []byte, head int, end bool) error {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if s.starved > 0 {
+		s.starved = max(0, s.starved-now()+s.sated)
+	}
 	for first := head > 0; first || len(b) > 0 || end && !s.sent; first = false {
 		if err := c.turnLocked(s, !first && len(b) > 0); err != nil {
+			c.leaveLocked(s)
+			s.called = false
 			c.wakeLocked() // whose turn it is now
+			c.kickLocked()
 			return err
 		}
 		if first {
@@ -141,14 +144,21 @@ func (s *Stream) Send(b []byte, head int, end bool) error {
 		c.out = append(appendFrameHead(c.room(), n, data, flags, s.id), b[:n]...)
 		b = b[n:]
 		s.sendWindow -= int64(n)
-		c.sendWindow -= int64(n)
+		if c.sendWindow -= int64(n); c.sendWindow <= 0 {
+			c.needLocked(0)
+		}
+		s.given += int64(n)
+		c.dry.sent += int64(n)
 		if n >= pieceMin {
-			c.credit = min(creditMax, c.credit+creditPer)
+			c.paid = min(creditMax, c.paid+creditPer)
 		}
 	}
 	if s.sent && s.received && !s.over {
 		s.over = true
 		c.open--
+	}
+	if s.starved > 0 {
+		s.sated = now()
 	}
 	c.kickLocked()
 	c.wakeLocked()
@@ -158,21 +168,55 @@ func (s *Stream) Send(b []byte, head int, end bool) error {
 // turnLocked waits until a frame may be queued: one of a body needs windows too.
 func (c *Conn) turnLocked(s *Stream, body bool) error {
 	for {
+		own := body && s.sendWindow <= 0 // what it lacks is its own
 		switch {
 		case s.err != nil:
 			return s.err
 		case c.err != nil:
 			return c.err
-		case body && s.sendWindow <= 0:
-		case len(c.out) < queueMax && (!body || c.sendWindow > 0):
+		case !own && len(c.out) < queueMax && (!body || c.sendWindow > 0):
+			c.leaveLocked(s)
+			s.called = false
 			return nil
+		case own:
+			c.leaveLocked(s)
 		case !s.queued:
+			at := len(c.waiting)
+			if s.called { // somebody was quicker
+				at = 0
+			}
 			s.queued, s.needs = true, body
-			c.waiting = append(c.waiting, s)
+			c.waiting = slices.Insert(c.waiting, at, s)
+			if body {
+				c.needLocked(1)
+			}
 		}
-		if !c.waitLocked(s, c.cfg.WriteTimeout) {
-			return ErrSlow
+		if s.called { // in vain: without this, whoever waits behind would wait for a turn that was used up
+			s.called = false
+			c.wakeLocked()
 		}
+		if !own {
+			c.kickLocked()
+			s.cond.Wait() // ends by what moves, or by what a patrol does when nothing does
+		} else if !c.starveLocked(s) {
+			c.resetLocked(s, EnhanceYourCalm)
+			c.dropLocked(s, ErrSlow)
+		}
+	}
+}
+
+// leaveLocked takes a stream out of those that wait for their turn.
+func (c *Conn) leaveLocked(s *Stream) {
+	if s.queued {
+		c.removeLocked(slices.Index(c.waiting, s))
+	}
+}
+
+func (c *Conn) removeLocked(i int) {
+	s := c.waiting[i]
+	c.waiting = slices.Delete(c.waiting, i, i+1)
+	if s.queued = false; s.needs {
+		c.needLocked(-1)
 	}
 }
 
@@ -183,8 +227,8 @@ func (c *Conn) wakeLocked() {
 	}
 	for i, s := range c.waiting {
 		if !s.needs || c.sendWindow > 0 {
-			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
-			s.queued = false
+			c.removeLocked(i)
+			s.called = true
 			s.cond.Signal()
 			return
 		}
@@ -198,15 +242,7 @@ func (c *Conn) waitLocked(s *Stream, d time.Duration) bool {
 	if s.until == 0 {
 		s.until = now + int64(d)
 	}
-	if c.timerAt == 0 || c.timerAt > s.until {
-		c.timerAt = s.until
-		wait := time.Duration(s.until - now)
-		if c.timer == nil {
-			c.timer = time.AfterFunc(wait, c.expire)
-		} else {
-			c.timer.Reset(wait)
-		}
-	}
+	c.armLocked(s.until)
 	until := s.until
 	s.cond.Wait()
 	if upstream.Now() < until {
@@ -215,27 +251,6 @@ func (c *Conn) waitLocked(s *Stream, d time.Duration) bool {
 	}
 	s.until = 0
 	return false
-}
-
-// expire ends the waits whose time is over.
-func (c *Conn) expire() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := upstream.Now()
-	c.timerAt = 0
-	for _, s := range c.streams {
-		if s.until == 0 {
-			continue
-		}
-		if s.until <= now {
-			s.cond.Signal()
-		} else if c.timerAt == 0 || s.until < c.timerAt {
-			c.timerAt = s.until
-		}
-	}
-	if c.timerAt > 0 {
-		c.timer.Reset(time.Duration(c.timerAt - now))
-	}
 }
 
 // receivedLocked notes that the request is complete.
@@ -262,23 +277,16 @@ func (c *Conn) dropLocked(s *Stream, err error) {
 
 // unreadLocked gives back what of the body nobody will read.
 func (c *Conn) unreadLocked(s *Stream) {
-	c.refundLocked(int64(len(s.body) - s.read))
-	s.body, s.read, s.unread = s.body[:0], 0, true
+	c.held -= int64(s.body.size)
+	s.body.drop()
+	s.unread = true
+	c.grantLocked(c.credit / 2)
 }
 
 // resetLocked sends RST_STREAM.
 func (c *Conn) resetLocked(s *Stream, code Code) {
 	s.ours = true
 	c.out = appendNumber(c.room(), rstStream, s.id, uint32(code))
-}
-
-// refundLocked gives the connection's window back, in large pieces.
-func (c *Conn) refundLocked(n int64) {
-	if c.owed += n; c.owed >= connWindow/2 {
-		c.out = appendNumber(c.room(), windowUpdate, 0, uint32(c.owed))
-		c.recvWindow += c.owed
-		c.owed = 0
-	}
 }
 
 // Reset ends the stream with RST_STREAM: an answer that cannot be completed must look so.
@@ -308,22 +316,19 @@ func (s *Stream) Finish() {
 		c.dropLocked(s, ErrGone)
 	}
 	c.unreadLocked(s)
-	if s.queued {
-		for i, w := range c.waiting {
-			if w == s {
-				c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
-				break
-			}
-		}
+	if s.queued || s.called {
+		c.leaveLocked(s)
+		s.called = false
 		c.wakeLocked()
 	}
 	delete(c.streams, s.id)
 	c.closed.add(s.id, s.ours)
 	if len(c.streams) == 0 {
 		c.idleSince = upstream.Now()
+		c.credit = freeWindow
 	}
 	c.kickLocked()
-	if cap(s.body) <= 64<<10 && cap(s.head) <= 64<<10 && cap(s.block) <= 64<<10 {
+	if cap(s.head) <= 64<<10 && cap(s.block) <= 64<<10 {
 		s.c, s.cond.L = nil, nil
 		streams.Put(s)
 	}

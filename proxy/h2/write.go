@@ -52,13 +52,13 @@ func (c *Conn) write() {
 	for len(c.out) > 0 && c.err == nil {
 		b := c.out
 		c.out = nil
-		ending := c.ending
+		c.socket.since = upstream.Now()
+		c.armLocked(c.socket.since + c.tick())
 		c.mu.Unlock()
-		if !ending {
-			c.writeBy.Extend(c.nc.SetWriteDeadline, upstream.Now(), c.cfg.WriteTimeout)
-		}
-		_, err := c.nc.Write(b)
+		n, err := c.nc.Write(b)
 		c.mu.Lock()
+		c.socket.since = 0
+		c.socket.wrote += int64(n)
 		if c.spare == nil {
 			c.spare = b[:0]
 		} else {

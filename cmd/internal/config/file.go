@@ -77,8 +77,9 @@ type Limits struct {
 	// ConnectionsPerClient bounds the connections of one IPv4 address or IPv6 /64 that is not in trusted_proxies. Many
 	// players may share an address. Default: no bound.
 	ConnectionsPerClient int   `yaml:"connections_per_client"`
-	Buffered             Bytes `yaml:"buffered"` // memory of all bodies that are held for routes; what needs more gets 503; default 512MiB
-	// BodyRate is what a client has to send of a body each second, on average over body_timeout; 0: no floor. Default 100B.
+	Buffered             Bytes `yaml:"buffered"` // memory of all bodies that are held for routes, half of it for what HTTP/2 clients send ahead; what needs more gets 503, who sends ahead waits; default 512MiB
+	// BodyRate is what a client has to send of a body each second, on average over body_timeout, and over HTTP/2 what it has
+	// to take of each answer, on average over write_timeout; 0: no floor. Default 100B.
 	BodyRate      *Bytes        `yaml:"body_rate"`
 	BodyTimeout   time.Duration `yaml:"body_timeout"`   // between two pieces of a body; default 30s
 	WriteTimeout  time.Duration `yaml:"write_timeout"`  // until a client takes more of an answer; default 60s

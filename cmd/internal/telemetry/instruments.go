@@ -58,7 +58,7 @@ var instruments = []instrument{
 	{"banyan.server.refused", counter, "{connection}", "Connections refused because there were too many.", nil},
 	{"banyan.server.client.refused", counter, "{connection}", "Connections refused because their client had too many.", nil},
 	{"banyan.server.proxy_header.failures", counter, "{connection}", "Connections closed because their PROXY header was missing or wrong.", nil},
-	{"banyan.server.buffered", gauge, "By", "Memory of bodies that are held for routes.", nil},
+	{"banyan.server.buffered", gauge, "By", "Memory of bodies that are held for routes, and of what HTTP/2 clients may send ahead.", nil},
 	{"banyan.server.buffered.overflows", counter, "{request}", "Bodies that were not held because others took all the memory for it.", nil},
 
 	{"banyan.route.requests", counter, "{request}", "Requests by what the routes say of them.", []string{"banyan.route.kind"}},
