@@ -83,6 +83,9 @@ func TestScriptsInTrouble(t *testing.T) {
 	if s := quiet(t, up); s.Open > 1 || s.Waiting > 0 {
 		t.Errorf("%+v", s)
 	}
+	if !strings.Contains(log.String(), "more than its head announces") {
+		t.Error("an answer that was too long is not in the log")
+	}
 }
 
 // The pool's connections are the children: one more request waits no longer than it may, and was not sent.
