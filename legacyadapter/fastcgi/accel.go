@@ -46,18 +46,17 @@ type named struct {
 }
 
 func newNamed(cfg *Config) (n named) {
-	root := cfg.Root + "/"
 	for prefix, dir := range cfg.Internal {
 		dir = strings.TrimSuffix(dir, "/")
-		n.internal = append(n.internal, location{prefix, dir, strings.HasPrefix(dir, root)})
+		n.internal = append(n.internal, location{prefix, dir, holds(cfg.Root, dir)})
 	}
 	n.closed = slices.Sorted(maps.Keys(cfg.Internal))
 	for _, dir := range cfg.Sendfile {
 		dir = strings.TrimSuffix(dir, "/")
-		uri, below := strings.CutPrefix(dir+"/", cfg.Root)
+		below := holds(cfg.Root, dir)
 		n.sendfile = append(n.sendfile, location{dir + "/", dir, below})
 		if below {
-			n.closed = append(n.closed, uri)
+			n.closed = append(n.closed, strings.TrimPrefix(dir, cfg.Root)+"/")
 		}
 	}
 	for _, l := range []locations{n.internal, n.sendfile} {
@@ -87,7 +86,7 @@ func (c *Config) validateNamed() error {
 		if err := c.validateDir(dir); err != nil {
 			return fmt.Errorf("%s: %w", field, err)
 		}
-		if dir = strings.TrimSuffix(dir, "/"); strings.HasPrefix(dir, c.Root+"/") && c.Root+prefix != dir+"/" {
+		if dir = strings.TrimSuffix(dir, "/"); holds(c.Root, dir) && c.Root+prefix != dir+"/" {
 			return fmt.Errorf("%s: %q is below the root, so clients reach it at another path: keep it outside of the root, or name it by its own path, %s/", field, dir, strings.TrimPrefix(dir, c.Root))
 		}
 	}
@@ -112,7 +111,7 @@ func (c *Config) validateDir(dir string) error {
 
 // holds tells whether the second directory is the first, or below it.
 func holds(dir, other string) bool {
-	return dir == other || strings.HasPrefix(other, strings.TrimSuffix(dir, "/")+"/")
+	return dir == other || strings.HasPrefix(other, dir+"/")
 }
 
 // lookNamed says which directory of Internal or Sendfile is missing, or is another one than its name says.
@@ -122,7 +121,8 @@ func (c *Config) lookNamed() error {
 		return fmt.Errorf("root: %w", err)
 	}
 	n := newNamed(c)
-	for field, l := range map[string]locations{"internal": n.internal, "sendfile": n.sendfile} {
+	for i, l := range []locations{n.internal, n.sendfile} {
+		field := [...]string{"internal", "sendfile"}[i]
 		for _, at := range l {
 			dir, err := filepath.EvalSymlinks(at.dir)
 			if err != nil {

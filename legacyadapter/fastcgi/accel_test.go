@@ -325,14 +325,23 @@ func TestFilesOfTheSiteThatScriptsName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	beside := dir + "2"
+	if err := os.MkdirAll(beside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(beside) })
+	if err := os.WriteFile(filepath.Join(beside, "x.php"), []byte("no program"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	other := fake(t, out(head+"elsewhere")+over(), 1<<20)
 	for _, static := range []upstream.Upstream{nil, other} {
 		for raw, want := range map[string]string{
 			"X-Accel-Redirect: /up/a.txt": "file", "X-Accel-Redirect: /up/x.php": "not found\n", "X-Accel-Redirect: /up/x.php~": "not found\n", "X-Accel-Redirect: /up/lib.inc": "not found\n", "X-Accel-Redirect: /up/.env": "not found\n",
 			"X-Sendfile: " + dir + "/sub/up/b.txt": "file", "X-Sendfile: " + dir + "/sub/up/x.php": "not found\n",
+			"X-Sendfile: " + beside + "/x.php": "no program", "X-Accel-Redirect: /beside/x.php": "no program",
 		} {
 			u := answering(t, raw+"\r\n\r\n", func(*Config) {})
-			addr, _ := front(t, Config{Address: u.cfg.Address, Root: dir, FrontController: true, Static: static, Internal: map[string]string{"/up/": dir + "/up"}, Sendfile: []string{dir + "/sub/up/"}}, proxy.Config{}, proxy.ForwardOptions{})
+			addr, _ := front(t, Config{Address: u.cfg.Address, Root: dir, FrontController: true, Static: static, Internal: map[string]string{"/up/": dir + "/up", "/beside/": beside}, Sendfile: []string{dir + "/sub/up/", beside}}, proxy.Config{}, proxy.ForwardOptions{})
 			if _, body := exchange(t, addr, "", odd{line: "GET /index.php"}.raw()); string(body) != want {
 				t.Errorf("%s: %q, want %q", raw, body, want)
 			}

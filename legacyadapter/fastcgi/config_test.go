@@ -25,7 +25,9 @@ func TestValidate(t *testing.T) {
 		"conns":       {func(c *Config) { c.MaxConns = -1 }, "max_connections: -1"},
 		"requests":    {func(c *Config) { c.RequestsPerConn = -1 }, "requests_per_connection: -1"},
 		"idle":        {func(c *Config) { c.IdleTimeout = time.Microsecond }, "idle_timeout: 1µs"},
-		"internal":    {func(c *Config) { c.Internal = map[string]string{"/protected/": "/srv/files/", "/protected/big/": "/mnt/big", "/up/": "/srv/public/up/"} }, ""},
+		"internal": {func(c *Config) {
+			c.Internal = map[string]string{"/protected/": "/srv/files/", "/protected/big/": "/mnt/big", "/up/": "/srv/public/up/"}
+		}, ""},
 		"no slash":    {func(c *Config) { c.Internal = map[string]string{"/protected": "/srv/files"} }, "internal./protected: \"/protected\" is not the beginning of URIs"},
 		"no path":     {func(c *Config) { c.Internal = map[string]string{"protected/": "/srv/files"} }, "internal.protected/: "},
 		"all URIs":    {func(c *Config) { c.Internal = map[string]string{"/": "/srv/files"} }, "internal./: "},
