@@ -37,8 +37,8 @@
 // # Files that scripts name
 //
 // A script may check who asks, and leave the sending to the front: X-Accel-Redirect names a file by a URI, X-Sendfile by
-// its path. Its body is dropped, and ranges and conditions are the file's: those of serveFile. A table compares
-// X-Accel-Redirect with nginx, and lists the differences that are meant.
+// its path. Its body is dropped; length, tag, date, conditions and ranges are the file's, as of one below Root. A table
+// compares X-Accel-Redirect with nginx, and lists the differences that are meant.
 //
 //   - X-Accel-Redirect: /protected/a.txt is a.txt of the directory that Internal has for /protected/; the longest prefix
 //     wins. The URI is decoded once, and a query of it means nothing. The status is 200 whatever the script's was; of its
