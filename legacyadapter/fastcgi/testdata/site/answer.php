@@ -32,7 +32,7 @@ case 'events':
         echo "data: $i\n\n";
         while (ob_get_level()) { ob_end_flush(); }
         flush();
-        if (!empty($_GET['fifo'])) { fgets(fopen($_GET['fifo'], 'r')); }
+        if (!empty($_GET['fifo'])) { $go ??= fopen($_GET['fifo'], 'r'); fgets($go); }
     }
     break;
 case 'large': $n = (int)$_GET['mib']; $b = str_repeat("0123456789abcdef", 4096); for ($i = 0; $i < 16 * $n; $i++) { echo $b; } break;
