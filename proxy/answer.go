@@ -14,7 +14,10 @@ var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 // answer passes the answer on whose head stands in resp.
 func (x *Exchange) answer(c upstream.Conn, o *ForwardOptions, res *Result) error {
 	r := &x.resp
-	res.Status = r.Status()
+	res.Status, res.Chosen = r.Status(), r.Status()
+	if s, ok := c.(upstream.Stead); ok && s.Chosen() != 0 {
+		res.Chosen = s.Chosen()
+	}
 	if r.Status() == 101 {
 		return x.switchProtocols(c, o, res)
 	}

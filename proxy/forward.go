@@ -48,6 +48,7 @@ type ForwardOptions struct {
 // Result is what became of a Forward. Captured is valid until the handler returns or forwards again.
 type Result struct {
 	Status    int   // of the answer, 0 when no head came
+	Chosen    int   // the status that the backend chose: Status, unless a file is served in its stead (upstream.Stead)
 	Refused   bool  // by OnHead
 	BodyBytes int64 // decoded, as read from the upstream
 	Captured  []byte

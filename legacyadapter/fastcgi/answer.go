@@ -41,12 +41,12 @@ var (
 	errLine      = errors.New("a line of the head is no field")
 	errStatus    = errors.New("status is no final code")
 	errStatuses  = errors.New("head has two Status fields")
-	errAccel     = errors.New("script answers with X-Accel-Redirect or X-Sendfile: these need a web server that serves the file, and banyan serves none for scripts: let the script send it")
+	errTwoFiles  = errors.New("head names two files: X-Accel-Redirect and X-Sendfile are for one")
 )
 
 // appendAnswer makes an HTTP/1.1 head of a CGI one. It is strict in what concerns the framing; wire.Response is in the
-// rest.
-func appendAnswer(dst, head []byte) ([]byte, error) {
+// rest. names tells that the script only names a file, which is the answer's body.
+func appendAnswer(dst, head []byte) (out []byte, names bool, err error) {
 	var status []byte
 	redirects, dated := false, false
 	for rest := head; len(rest) > 0; {
@@ -57,7 +57,7 @@ func appendAnswer(dst, head []byte) ([]byte, error) {
 		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
 		if !ok || len(name) == 0 {
-			return dst, fmt.Errorf("%w: %.40q", errLine, line)
+			return dst, false, fmt.Errorf("%w: %.40q", errLine, line)
 		}
 		switch len(name) {
 		case 4:
@@ -65,17 +65,20 @@ func appendAnswer(dst, head []byte) ([]byte, error) {
 		case 6:
 			if wire.Is(name, "status") {
 				if status != nil {
-					return dst, errStatuses
+					return dst, false, errStatuses
 				}
 				if status = bytes.Trim(value, " \t"); !finalStatus(status) {
-					return dst, fmt.Errorf("%w: %.40q", errStatus, status)
+					return dst, false, fmt.Errorf("%w: %.40q", errStatus, status)
 				}
 			}
 		case 8:
 			redirects = redirects || wire.Is(name, "location")
 		case 10, 16:
 			if wire.Is(name, "x-sendfile") || wire.Is(name, "x-accel-redirect") {
-				return dst, errAccel
+				if names {
+					return dst, false, errTwoFiles
+				}
+				names = true
 			}
 		}
 	}
@@ -102,7 +105,7 @@ func appendAnswer(dst, head []byte) ([]byte, error) {
 			dst = append(append(dst, line...), "\r\n"...)
 		}
 	}
-	return append(dst, "\r\n"...), nil
+	return append(dst, "\r\n"...), names, nil
 }
 
 func cutLine(b []byte) (line, rest []byte) {

@@ -33,6 +33,15 @@ type Config struct {
 	FrontController bool
 	// Static is asked for what is not a script. Default: files below Root are served from here.
 	Static upstream.Upstream
+	// Internal are directories whose files a script may name in X-Accel-Redirect, by the prefix of their URIs, with a slash
+	// at both ends: {"/protected/": "/srv/files"} is nginx's `location ^~ /protected/ { internal; alias /srv/files/; }`.
+	// No client reaches such a URI. Absolute directories, which do not hold Root. One below Root has its own path as its
+	// prefix; nothing in it is served that may be a program (as of Root itself). Default: an X-Accel-Redirect is an error.
+	Internal map[string]string
+	// Sendfile are directories whose files a script may name in X-Sendfile, by their absolute path here, which php-fpm has
+	// to see as the same: mod_xsendfile's XSendFilePath. As for Internal, no client reaches one that is below Root.
+	// Default: an X-Sendfile is an error.
+	Sendfile []string
 	// ServerName is what scripts see as SERVER_NAME, as nginx's server_name is: not what the client says. Default "".
 	ServerName string
 	// Params are further parameters, which replace those of the same name: HTTPS, APP_ENV, PHP_VALUE.
@@ -55,7 +64,7 @@ type Config struct {
 	Spool bool
 	// SpoolDir is where bodies are stored. Default the system's directory for temporary files.
 	SpoolDir string
-	// Log takes what scripts write to STDERR. Default: nobody.
+	// Log takes what scripts write to STDERR, and which files they name that are not served. Default: nobody.
 	Log *slog.Logger
 }
 
@@ -87,6 +96,9 @@ func (c Config) Validate() error {
 	if strings.ContainsAny(d.Index, "/\\\x00") || !strings.HasSuffix(d.Index, ".php") || d.Index == ".php" {
 		return fmt.Errorf("index: %q is not the name of a .php file", d.Index)
 	}
+	if err := d.validateNamed(); err != nil {
+		return err
+	}
 	for name, v := range d.Params {
 		if name == "" || strings.ContainsAny(name+v, "\x00\r\n") || len(name)+len(v) > 8<<10 {
 			return fmt.Errorf("params.%s: name and value have no line breaks and 8 KiB at most", name)
@@ -113,6 +125,9 @@ func (c Config) Look() error {
 		if _, err := os.Stat(c.Root + "/index.php"); err != nil {
 			return fmt.Errorf("front_controller: %w", err)
 		}
+	}
+	if err := c.lookNamed(); err != nil {
+		return err
 	}
 	network, addr, err := ParseAddress(c.Address)
 	if err != nil {

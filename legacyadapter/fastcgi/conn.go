@@ -42,9 +42,10 @@ type conn struct {
 	sent     bool
 	answered bool
 
-	spool *spool // the body is stored before anything is sent
-	own   local
-	next  upstream.Conn // Static's
+	spool  *spool // the body is stored before anything is sent
+	own    local
+	chosen int           // the status of a script that named a file
+	next   upstream.Conn // Static's
 
 	rec     records
 	head    []byte
@@ -54,7 +55,10 @@ type conn struct {
 	excess  bool
 }
 
-var _ upstream.Conn = (*conn)(nil)
+var (
+	_ upstream.Conn  = (*conn)(nil)
+	_ upstream.Stead = (*conn)(nil)
+)
 
 func newConn(u *Upstream) *conn {
 	c := &conn{up: u}
@@ -353,17 +357,7 @@ func (c *conn) Receive(resp *wire.Response, in *upstream.Inbox) error {
 	}
 	resp.Reset()
 	if c.own.head != nil {
-		in.Buf = append(in.Buf[:0], c.own.head...)
-		done, err := resp.Parse(in.Buf)
-		in.Buf = in.Buf[:cap(in.Buf)]
-		if err != nil || !done {
-			return c.fail("make the answer's head", upstream.Malformed, errors.Join(err, errHead))
-		}
-		if resp.Framing(c.noBody) == wire.NoBody {
-			c.own.body, c.own.left = nil, 0
-		}
-		c.done = len(c.own.body) == 0 && c.own.left == 0
-		return nil
+		return c.receiveOwn(resp, in)
 	}
 	if c.deferred {
 		if err := c.exchange(); err != nil {
@@ -376,7 +370,7 @@ func (c *conn) Receive(resp *wire.Response, in *upstream.Inbox) error {
 	if err != nil {
 		return err
 	}
-	out, err := appendAnswer(in.Buf[:0], head)
+	out, names, err := appendAnswer(in.Buf[:0], head)
 	in.Buf = out[:cap(out)]
 	if err == nil {
 		var done bool
@@ -387,11 +381,30 @@ func (c *conn) Receive(resp *wire.Response, in *upstream.Inbox) error {
 	if err != nil {
 		return c.fail("read the answer's head", upstream.Malformed, err)
 	}
+	if names {
+		return c.fetch(resp, in)
+	}
 	c.framing, c.left = resp.Framing(c.noBody), resp.Length()
 	if c.framing == wire.NoBody {
 		return c.drain()
 	}
 	c.done = c.framing == wire.ByLength && c.left == 0
+	return nil
+}
+
+// receiveOwn gives the head that was made here.
+func (c *conn) receiveOwn(resp *wire.Response, in *upstream.Inbox) error {
+	resp.Reset()
+	in.Buf = append(in.Buf[:0], c.own.head...)
+	done, err := resp.Parse(in.Buf)
+	in.Buf = in.Buf[:cap(in.Buf)]
+	if err != nil || !done {
+		return c.fail("make the answer's head", upstream.Malformed, errors.Join(err, errHead))
+	}
+	if resp.Framing(c.noBody) == wire.NoBody {
+		c.own.body, c.own.left = nil, 0
+	}
+	c.done = len(c.own.body) == 0 && c.own.left == 0
 	return nil
 }
 
@@ -554,6 +567,9 @@ func (c *conn) ownBody(p []byte) (n int, end bool, err error) {
 	return n, c.done, nil
 }
 
+// Chosen implements upstream.Stead.
+func (c *conn) Chosen() int { return c.chosen }
+
 // Hijack implements upstream.Conn. Only Static can have switched protocols: no answer of a script is a 101.
 func (c *conn) Hijack() (net.Conn, []byte) { return c.next.Hijack() }
 
@@ -563,21 +579,29 @@ func (c *conn) Release() {
 		c.next.Release()
 		c.next = nil
 	} else if c.l != nil {
-		c.report()
-		if c.settle(); c.reusable() {
-			l := c.l
-			c.l = nil
-			l.expires = upstream.Now() + int64(c.up.cfg.IdleTimeout)
-			c.up.links.Put(l)
-		}
+		c.settle()
+		c.giveBack()
 	}
 	c.back()
+}
+
+// giveBack ends the use of the link, which is kept if the answer is over.
+func (c *conn) giveBack() {
+	c.report()
+	if !c.reusable() {
+		c.drop()
+		return
+	}
+	l := c.l
+	c.l = nil
+	l.expires = upstream.Now() + int64(c.up.cfg.IdleTimeout)
+	c.up.links.Put(l)
 }
 
 // settle waits a moment for the record that ends an answer whose length was known: php-fpm sends it at once, unless the
 // script goes on for itself.
 func (c *conn) settle() {
-	for c.done && c.complete && !c.rec.ended {
+	for c.done && c.complete && !c.rec.ended && c.framing != wire.NoBody {
 		if c.rec.parse() != nil || c.rec.ended {
 			return
 		}
@@ -613,6 +637,18 @@ func (c *conn) report() {
 	if c.rec.stderrN == 0 && !c.excess {
 		return
 	}
+	attrs := c.attrs()
+	if c.rec.stderrN > 0 {
+		attrs = append(attrs, slog.String("stderr", string(c.rec.stderr)), slog.Int("bytes", c.rec.stderrN))
+	}
+	if c.excess {
+		attrs = append(attrs, "answer", "has more than its head announces; the rest was dropped")
+	}
+	c.up.cfg.Log.Warn("script complains", attrs...)
+}
+
+// attrs say in a log whose request it was, and which script's.
+func (c *conn) attrs() []any {
 	attrs := []any{"upstream", c.up.cfg.Name, "script", c.at.path}
 	if o := c.call.origin; o != nil {
 		id, trace := o.IDs()
@@ -623,13 +659,7 @@ func (c *conn) report() {
 			attrs = append(attrs, "trace_id", hex.EncodeToString(trace[:]))
 		}
 	}
-	if c.rec.stderrN > 0 {
-		attrs = append(attrs, slog.String("stderr", string(c.rec.stderr)), slog.Int("bytes", c.rec.stderrN))
-	}
-	if c.excess {
-		attrs = append(attrs, "answer", "has more than its head announces; the rest was dropped")
-	}
-	c.up.cfg.Log.Warn("script complains", attrs...)
+	return attrs
 }
 
 // back ends the use of c, whose link, if it still has one, is closed.

@@ -31,9 +31,31 @@
 // # What an answer means
 //
 // Status makes the status, Location without it a 302. Date is added. X-Accel-Buffering, -Expires, -Limit-Rate and
-// -Charset are dropped: nothing is buffered. X-Accel-Redirect and X-Sendfile ask a web server to answer with a file that
-// the script only names; nobody here does, and an empty page would be a lie: 502. A Content-Length is held to: a shorter
-// body is cut visibly, a longer one is cut to it and logged.
+// -Charset are dropped: nothing is buffered. A Content-Length is held to: a shorter body is cut visibly, a longer one is
+// cut to it and logged.
+//
+// # Files that scripts name
+//
+// A script may check who asks, and leave the sending to the front: X-Accel-Redirect names a file by a URI, X-Sendfile by
+// its path. Its body is dropped; length, tag, date, conditions and ranges are the file's, as of one below Root. A table
+// compares X-Accel-Redirect with nginx, and lists the differences that are meant.
+//
+//   - X-Accel-Redirect: /protected/a.txt is a.txt of the directory that Internal has for /protected/; the longest prefix
+//     wins. The URI is decoded once, and a query of it means nothing. The status is 200 whatever the script's was; of its
+//     fields Content-Type, Content-Disposition, Set-Cookie, Cache-Control and Expires are kept. PHP says text/html where a
+//     script says nothing: header('Content-Type:') lets the file's name decide.
+//   - X-Sendfile: /srv/files/a.txt is that file, if one of Sendfile holds it. The path is taken as it is, as
+//     mod_xsendfile takes it; lighttpd decodes it. All fields are kept but those about the body that was dropped
+//     (Content-Length, -Encoding, -Range, Accept-Ranges, ETag, Last-Modified). A status other than 200 stays, and the file
+//     is then sent whole, as by lighttpd; mod_xsendfile hands such an answer on as it is.
+//   - A missing file, a path that leads up, and a symbolic link out of the directory are 404, a directory is 403; each is
+//     logged with the exchange. What is in no declared directory is 502: no other request is made for it, no named
+//     location and no script is run, as nginx would.
+//   - A client's own request for such a URI is 404, script or not, and so is one for a directory of Sendfile that is below
+//     Root. Of a directory below Root no program and no hidden file is served to a script either.
+//
+// A framework that is told of this by request fields (X-Sendfile-Type, X-Accel-Mapping) must not hear it from clients:
+// give them with Params, as HTTP_X_SENDFILE_TYPE and HTTP_X_ACCEL_MAPPING, which replaces what a client says.
 //
 // # Not obvious
 //
@@ -47,6 +69,9 @@
 //   - php-fpm parses each PARAMS record alone and takes none above 0xfff8 bytes: no parameter is split.
 //   - A child that leaves at pm.max_requests says END_REQUEST, and closes a moment later. What is written between is lost
 //     and reported as sent (Config.RequestsPerConn). That a script spoke does not mean that it has read its body.
+//   - A script that names a file is heard to its end before the file is opened: then its child is free, however long the
+//     client takes. One that says more than 1 MiB beside is cut off, and its connection closed.
+//   - The status that a script chose is told beside the answer's (upstream.Stead): rules about writes mean the script's.
 //   - A script that answers while its body is still being sent gets the rest of the body, until what it says fills the
 //     buffer: then the answer wins.
 package fastcgi

@@ -83,6 +83,9 @@ func TestScriptsInTrouble(t *testing.T) {
 	if s := quiet(t, up); s.Open > 1 || s.Waiting > 0 {
 		t.Errorf("%+v", s)
 	}
+	if !strings.Contains(log.String(), "more than its head announces") {
+		t.Error("an answer that was too long is not in the log")
+	}
 }
 
 // The pool's connections are the children: one more request waits no longer than it may, and was not sent.
@@ -112,14 +115,19 @@ func TestBusy(t *testing.T) {
 	if _, _, err := ask(up, false); !upstream.Unsent(err) || upstream.ClassOf(err) != upstream.Busy || !strings.Contains(err.Error(), "pm.max_children") {
 		t.Error(err)
 	}
-	// Each event has come before the script goes on: it waits for the fifo.
+	// Each event has come before the script goes on: it waits for a line in the fifo.
 	body := bufio.NewReader(resp.Body)
+	goOn, err := os.OpenFile(fifo, os.O_WRONLY, 0) // once: a writer that is about to close would be met by the next reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer goOn.Close()
 	for i := range 3 {
 		if line, err := body.ReadString('\n'); line != fmt.Sprintf("data: %d\n", i) {
 			t.Fatalf("%q, %v", line, err)
 		}
 		body.ReadString('\n')
-		if err := os.WriteFile(fifo, []byte("go on\n"), 0); err != nil {
+		if _, err := io.WriteString(goOn, "go on\n"); err != nil {
 			t.Fatal(err)
 		}
 	}

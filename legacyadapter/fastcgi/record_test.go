@@ -78,8 +78,11 @@ var answers = []struct {
 	{name: "interim status", raw: out("Status: 101 Switching Protocols\r\n\r\n") + over(), err: "no final code", class: upstream.Malformed},
 	{name: "status of words", raw: out("Status: OK\r\n\r\n") + over(), err: "no final code", class: upstream.Malformed},
 	{name: "endless head", raw: strings.Repeat(out("X: "+strings.Repeat("y", 1000)+"\r\n"), 200), err: "larger than the limit", class: upstream.Malformed},
-	{name: "accelerated", raw: out("X-Accel-Redirect: /x\r\n\r\n") + over(), err: "X-Accel-Redirect", class: upstream.Malformed},
-	{name: "sent as a file", raw: out("X-Sendfile: /etc/passwd\r\n\r\n") + over(), err: "X-Sendfile", class: upstream.Malformed},
+	{name: "accelerated", raw: out("X-Accel-Redirect: /x\r\n\r\n") + over(), err: "fastcgi.internal", class: upstream.Malformed, kept: true},
+	{name: "sent as a file", raw: out("X-Sendfile: /etc/passwd\r\n\r\n") + over(), err: "fastcgi.sendfile", class: upstream.Malformed, kept: true},
+	{name: "two files", raw: out("X-Sendfile: /x\r\nX-Accel-Redirect: /x\r\n\r\n") + over(), err: "names two files", class: upstream.Malformed},
+	{name: "the same file twice", raw: out("X-Accel-Redirect: /x\r\nX-Accel-Redirect: /x\r\n\r\n") + over(), err: "names two files", class: upstream.Malformed},
+	{name: "a file, and cut in the body", raw: out("X-Sendfile: /x\r\n\r\nhi"), err: "closed before", class: upstream.Cut},
 }
 
 // fake is a php-fpm that gives each request on a connection the same bytes, in pieces of some size, and closes after one
@@ -254,7 +257,7 @@ func FuzzHead(f *testing.F) {
 		if end == 0 {
 			return
 		}
-		out, err := appendAnswer(nil, raw[:end])
+		out, _, err := appendAnswer(nil, raw[:end])
 		if err != nil {
 			return
 		}

@@ -38,6 +38,10 @@ func (u *Upstream) resolve(target []byte) place {
 		return place{what: refused}
 	}
 	p := place{query: query}
+	if u.named.reserved(path) {
+		p.what = missing
+		return p
+	}
 	if script > 0 {
 		p.path, p.info = path[:script], path[script:]
 		if u.isScript(p.path) {

@@ -39,21 +39,25 @@ type local struct {
 	head []byte
 	body []byte
 	file *os.File
-	left int64 // of file
+	left int64  // of file
+	kept []byte // lines of a script's head
+	kind string // its Content-Type
 }
 
-// say makes a short answer.
+// say makes a short answer, with the lines that are kept of a script's.
 func (c *conn) say(status int, text string, fields ...wire.Pair) {
 	body := []byte(text + "\n")
 	c.own.head = c.ownHead(status, int64(len(body)), append(fields, wire.Pair{Name: "Content-Type", Value: []byte("text/plain; charset=utf-8")})...)
 	c.own.body = body
 }
 
-// ownHead makes a head with a length, and the fields whose values could stand in one.
+// ownHead makes a head with a length, the lines that are kept of a script's, and the fields whose values could stand in
+// one.
 func (c *conn) ownHead(status int, length int64, fields ...wire.Pair) []byte {
 	b := append(strconv.AppendInt(append([]byte(nil), "HTTP/1.1 "...), int64(status), 10), ' ')
 	b = append(append(b, http.StatusText(status)...), "\r\nDate: "...)
 	b = append(time.Now().UTC().AppendFormat(b, http.TimeFormat), "\r\n"...)
+	b = append(b, c.own.kept...)
 	for _, f := range fields {
 		b, _ = wire.AppendField(b, f.Name, f.Value)
 	}
@@ -91,16 +95,29 @@ func (c *conn) serve(p *place) {
 		c.say(http.StatusNotFound, "not found")
 		return
 	}
+	c.serveFile(f, st, http.StatusOK, mimeType(p.path))
+}
+
+// serveFile answers with an open file, which it closes; unless the status is 200, with the whole of it. Conditions and
+// ranges are those of GET, conditions of HEAD too (RFC 9110 13.2.1, 14.2).
+func (c *conn) serveFile(f *os.File, st os.FileInfo, status int, contentType string) {
+	method := string(c.req.Method())
 	size, changed := st.Size(), st.ModTime().UTC().Truncate(time.Second)
 	tag := fmt.Sprintf("\"%x-%x\"", changed.Unix(), size)
-	fields := []wire.Pair{{Name: "Last-Modified", Value: changed.AppendFormat(nil, http.TimeFormat)}, {Name: "ETag", Value: []byte(tag)}, {Name: "Accept-Ranges", Value: []byte("bytes")}}
-	if c.fresh304(tag, changed) {
+	fields := []wire.Pair{{Name: "Last-Modified", Value: changed.AppendFormat(nil, http.TimeFormat)}, {Name: "ETag", Value: []byte(tag)}}
+	plain := status == http.StatusOK && (method == "GET" || method == "HEAD")
+	if plain && c.stale412(tag, changed) {
+		f.Close()
+		c.say(http.StatusPreconditionFailed, "the file is another one")
+		return
+	}
+	if plain && c.fresh304(tag, changed) {
 		f.Close()
 		c.own.head = c.ownHead(http.StatusNotModified, -1, fields...)
 		return
 	}
-	from, length, status := int64(0), size, http.StatusOK
-	if v := c.req.Field("range"); v != nil && method == "GET" && c.sameFile(tag, changed) {
+	from, length := int64(0), size
+	if v := c.req.Field("range"); v != nil && plain && method == "GET" && size > 0 && c.sameFile(tag, changed) {
 		start, n, ok := parseRange(v, size)
 		switch {
 		case ok && n == 0:
@@ -117,21 +134,43 @@ func (c *conn) serve(p *place) {
 		c.say(http.StatusNotFound, "not found")
 		return
 	}
-	fields = append(fields, wire.Pair{Name: "Content-Type", Value: []byte(mimeType(p.path))})
+	if status == http.StatusOK {
+		fields = append(fields, wire.Pair{Name: "Accept-Ranges", Value: []byte("bytes")})
+	}
+	fields = append(fields, wire.Pair{Name: "Content-Type", Value: []byte(contentType)})
 	c.own.head = c.ownHead(status, length, fields...)
 	c.own.file, c.own.left = f, length
+}
+
+// stale412 tells whether the client wants another state of the file (RFC 9110 13.1.1, 13.1.4).
+func (c *conn) stale412(tag string, changed time.Time) bool {
+	if v := c.req.Field("if-match"); v != nil {
+		return !listed(v, tag, false)
+	}
+	if v := c.req.Field("if-unmodified-since"); v != nil {
+		t, err := http.ParseTime(string(v))
+		return err == nil && changed.After(t)
+	}
+	return false
+}
+
+// listed tells whether a list of tags has one, or is "*". A weak tag counts only where that is enough (RFC 9110 8.8.3.2).
+func listed(v []byte, tag string, weak bool) bool {
+	for t := range bytes.SplitSeq(v, []byte(",")) {
+		if t = bytes.Trim(t, " \t"); weak {
+			t = bytes.TrimPrefix(t, []byte("W/"))
+		}
+		if string(t) == tag || string(t) == "*" {
+			return true
+		}
+	}
+	return false
 }
 
 // fresh304 tells whether the client has the file already. A tag counts more than a date (RFC 9110 13.2.2).
 func (c *conn) fresh304(tag string, changed time.Time) bool {
 	if v := c.req.Field("if-none-match"); v != nil {
-		for t := range bytes.SplitSeq(v, []byte(",")) {
-			t = bytes.TrimPrefix(bytes.Trim(t, " \t"), []byte("W/"))
-			if string(t) == tag || string(t) == "*" {
-				return true
-			}
-		}
-		return false
+		return listed(v, tag, true)
 	}
 	if v := c.req.Field("if-modified-since"); v != nil {
 		t, err := http.ParseTime(string(v))

@@ -16,6 +16,7 @@ type Upstream struct {
 	fixed   []byte // the parameters that are the same for all requests
 	conns   sync.Pool
 	scripts scripts
+	named   named
 }
 
 var _ upstream.Front = (*Upstream)(nil)
@@ -30,7 +31,7 @@ func New(cfg Config) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{cfg: cfg, fixed: fixedParams(&cfg), scripts: scripts{known: map[string]int64{}}}
+	u := &Upstream{cfg: cfg, fixed: fixedParams(&cfg), scripts: scripts{known: map[string]int64{}}, named: newNamed(&cfg)}
 	u.links = upstream.NewLinks(upstream.LinksConfig{Name: cfg.Name, Network: network, Addr: addr, MaxConns: cfg.MaxConns, MaxIdle: cfg.MaxConns,
 		IdleTimeout: cfg.IdleTimeout, Dial: cfg.Timeouts.Dial, MaxConnsName: "max_connections and pm.max_children"}, newLink)
 	u.conns.New = func() any { return newConn(u) }

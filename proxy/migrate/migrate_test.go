@@ -277,6 +277,42 @@ func TestAWriteIsInTheJournalBeforeLegacySeesIt(t *testing.T) {
 	}
 }
 
+// stead is an upstream that answers in the backend's stead.
+type stead struct {
+	upstream.Upstream
+	chosen int
+}
+
+type steadConn struct {
+	upstream.Conn
+	chosen int
+}
+
+func (s stead) Get(t upstream.Timeouts, fresh bool) (upstream.Conn, error) {
+	c, err := s.Upstream.Get(t, fresh)
+	return steadConn{c, s.chosen}, err
+}
+
+func (c steadConn) Chosen() int { return c.chosen }
+
+// The outcome is what the backend chose, whatever file the client gets in its stead, or misses.
+func TestOutcomeOfAWriteThatNamesAFile(t *testing.T) {
+	for _, c := range []struct {
+		chosen, client int
+		outcome        event.Outcome
+	}{{302, 404, event.Applied}, {302, 206, event.Applied}, {403, 302, event.Rejected}} {
+		b := newBench(t, dual, func(cfg *Config) { cfg.Legacy = stead{cfg.Legacy, c.chosen} })
+		b.legacy = func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "index.php?page=unit&msg=moved")
+			w.WriteHeader(c.client)
+		}
+		resp, _ := b.do("POST", moveTarget, moveBody, "PHPSESSID=abc")
+		if _, r := b.recorded(); resp.StatusCode != c.client || r.Outcome != c.outcome || r.Status != c.chosen {
+			t.Errorf("%+v: the client has %d, the record %+v", c, resp.StatusCode, r)
+		}
+	}
+}
+
 func TestOutcomes(t *testing.T) {
 	for name, c := range map[string]struct {
 		legacy  http.HandlerFunc

@@ -191,10 +191,10 @@ func ownWrites(d *route.Decision, w *write, id event.WriteID) []byte {
 // decide judges a whole answer by the route's rule.
 func decide(x *proxy.Exchange, c *Config, w *write, r *proxy.Result) event.Result {
 	head := x.Response()
-	out := event.Result{Outcome: event.Rejected, Reason: "rule", Status: r.Status, Location: string(head.Field("location")), BodyLength: r.BodyBytes,
+	out := event.Result{Outcome: event.Rejected, Reason: "rule", Status: r.Chosen, Location: string(head.Field("location")), BodyLength: r.BodyBytes,
 		ClientGone: r.ClientGone, Forwarded: r.Forwarded, End: r.LastByte}
 	applied, err := w.parts[0].route.Applied.True(map[string]any{
-		"status": r.Status, "body": string(r.Captured), "params": w.params, "json": jsonObject(w.parts[0].route.NeedBody, r.Captured),
+		"status": r.Chosen, "body": string(r.Captured), "params": w.params, "json": jsonObject(w.parts[0].route.NeedBody, r.Captured),
 		"header": func(name string) string { return string(head.Field(strings.ToLower(name))) },
 	})
 	switch {
@@ -220,7 +220,7 @@ func jsonObject(needed bool, body []byte) map[string]any {
 
 // undecided is the outcome of a write without a whole answer.
 func undecided(r *proxy.Result, err error) event.Result {
-	out := event.Result{Outcome: event.Unknown, Reason: "cut", Status: r.Status, ClientGone: r.ClientGone, Forwarded: r.Forwarded, End: time.Now()}
+	out := event.Result{Outcome: event.Unknown, Reason: "cut", Status: r.Chosen, ClientGone: r.ClientGone, Forwarded: r.Forwarded, End: time.Now()}
 	if r.Class != upstream.OK {
 		out.Reason = r.Class.String()
 	}

@@ -56,6 +56,12 @@ type Front interface {
 	Front()
 }
 
+// Stead is a Conn that may answer in the backend's stead, with a file that a script only names.
+type Stead interface {
+	// Chosen is the status that the backend chose, after Receive; 0 where it is the answer's own.
+	Chosen() int
+}
+
 // Inbox is the buffer an answer is read into; its owner keeps it between requests. Head and first bytes of the body stay
 // in it until the Conn is released.
 type Inbox struct {

@@ -351,7 +351,7 @@ func (f *File) FastCGI(name string, u Upstream) fastcgi.Config {
 		root = c.Root
 	}
 	return fastcgi.Config{Name: name, Address: c.Address, Root: root, ScriptRoot: c.ScriptRoot, Index: c.Index, FrontController: c.FrontController,
-		ServerName: c.ServerName, Params: c.Params, MaxConns: c.MaxConnections, RequestsPerConn: c.RequestsPerConnection,
+		Internal: c.Internal, Sendfile: c.Sendfile, ServerName: c.ServerName, Params: c.Params, MaxConns: c.MaxConnections, RequestsPerConn: c.RequestsPerConnection,
 		Spool: c.Spool, Bounds: upstream.Bounds{IdleTimeout: c.IdleTimeout, Timeouts: upstream.Timeouts{FirstByte: u.Timeout}}}
 }
 

@@ -188,14 +188,14 @@ func TestResolve(t *testing.T) {
 func TestFastCGI(t *testing.T) {
 	f, err := Parse("dir/banyan.yaml", []byte(`version: 1
 upstreams:
-  legacy: { fastcgi: { address: "unix:/run/php.sock", root: public, params: { HTTPS: "on" } } }
+  legacy: { fastcgi: { address: "unix:/run/php.sock", root: public, params: { HTTPS: "on" }, internal: { "/protected/": /srv/files/ }, sendfile: [/srv/files] } }
 `), env)
 	if err != nil {
 		t.Fatal(err)
 	}
 	here, _ := os.Getwd()
 	c := f.FastCGI("legacy", f.Upstreams["legacy"])
-	if c.Root != filepath.Join(here, "dir", "public") || c.Params["HTTPS"] != "on" || c.Timeouts.FirstByte != time.Minute {
+	if c.Root != filepath.Join(here, "dir", "public") || c.Params["HTTPS"] != "on" || c.Internal["/protected/"] != "/srv/files/" || len(c.Sendfile) != 1 || c.Timeouts.FirstByte != time.Minute {
 		t.Fatalf("%+v", c)
 	}
 	text := problems(t, `version: 1
@@ -208,6 +208,9 @@ upstreams:
   index: { fastcgi: { address: "127.0.0.1:9000", root: /srv, index: "a.html" } }
   files: { fastcgi: { address: "127.0.0.1:9000", root: /srv, static: nobody } }
   circle: { fastcgi: { address: "127.0.0.1:9000", root: /srv, static: circle } }
+  prefix: { fastcgi: { address: "127.0.0.1:9000", root: /srv/public, internal: { "/protected": /srv/files } } }
+  relative: { fastcgi: { address: "127.0.0.1:9000", root: /srv/public, internal: { "/protected/": ./files } } }
+  above: { fastcgi: { address: "127.0.0.1:9000", root: /srv/public, sendfile: [/mnt, /srv] } }
 migrations:
   units: { candidate: circle, order_by: "match/1", reads: [ { name: map, match: { path: /api.php } } ] }
 kafka: { brokers: ["127.0.0.1:9092"] }
@@ -221,7 +224,10 @@ kafka: { brokers: ["127.0.0.1:9092"] }
 		`banyan.yaml:8:62: upstreams.index.fastcgi.index: "a.html" is not the name of a .php file`,
 		`banyan.yaml:9:62: upstreams.files.fastcgi.static: "nobody" is not an upstream`,
 		`banyan.yaml:10:63: upstreams.circle.fastcgi.static: "circle" is fastcgi`,
-		`banyan.yaml:12:12: migrations.units.candidate: "circle" is fastcgi`,
+		`banyan.yaml:11:82: upstreams.prefix.fastcgi.internal./protected: "/protected" is not the beginning of URIs, decoded and with a slash at both ends, such as /protected/`,
+		`banyan.yaml:12:84: upstreams.relative.fastcgi.internal./protected/: "./files" is not a clean absolute directory such as /srv/files`,
+		`banyan.yaml:13:86: upstreams.above.fastcgi.sendfile[1]: "/srv" holds the root, /srv/public, whose programs would be served as files: name a directory beside it, or one below it`,
+		`banyan.yaml:15:12: migrations.units.candidate: "circle" is fastcgi`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("errors\n%s\nlack\n%s", text, want)

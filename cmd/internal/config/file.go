@@ -137,6 +137,13 @@ type FastCGI struct {
 	FrontController bool `yaml:"front_controller"`
 	// Static is the http upstream that is asked for what is not a script. Default: files below root are served.
 	Static string `yaml:"static"`
+	// Internal is the directories whose files a script may name in X-Accel-Redirect, by the prefix of their URIs:
+	// { "/protected/": /srv/files/ } is nginx's location ^~ /protected/ { internal; alias /srv/files/; }. Clients get 404
+	// there. Absolute, and outside of root; or below it, with its own path as the prefix. Default: such an answer is a 502.
+	Internal map[string]string `yaml:"internal"`
+	// Sendfile is the directories whose files a script may name in X-Sendfile, by their absolute path, as XSendFilePath of
+	// Apache's mod_xsendfile: [/srv/files]. Clients get 404 in one that is below root. Default: such an answer is a 502.
+	Sendfile []string `yaml:"sendfile"`
 	// ServerName is SERVER_NAME, as nginx's server_name is. Default "".
 	ServerName string `yaml:"server_name"`
 	// Params are further parameters, which replace those of the same name: { HTTPS: "on", APP_ENV: prod }.

@@ -14,6 +14,10 @@ case 'bare': header_remove(); ini_set('default_mimetype', ''); header('X-A: b');
 case '204': http_response_code(204); break;
 case '304': http_response_code(304); header('ETag: "x"'); break;
 case 'accel': header('X-Accel-Redirect: /protected/x'); break;
+case 'named': // a file, or whatever the query's fields say
+    if (isset($_GET['code'])) { http_response_code((int)$_GET['code']); }
+    foreach ($_GET['h'] as $h) { header($h, false); }
+    echo str_repeat('a body that nobody sees ', (int)($_GET['n'] ?? 1)); break;
 case 'sendfile': header('X-Sendfile: /etc/passwd'); break;
 case 'hints': header('X-Accel-Buffering: no'); header('X-Accel-Expires: 0'); header('X-Accel-Limit-Rate: 1000000'); header('X-Accel-Charset: utf-8'); echo 'hints'; break;
 case 'connection': header('Connection: close'); header('Keep-Alive: timeout=1'); echo 'connection'; break;
@@ -28,7 +32,7 @@ case 'events':
         echo "data: $i\n\n";
         while (ob_get_level()) { ob_end_flush(); }
         flush();
-        if (!empty($_GET['fifo'])) { fgets(fopen($_GET['fifo'], 'r')); }
+        if (!empty($_GET['fifo'])) { $go ??= fopen($_GET['fifo'], 'r'); fgets($go); }
     }
     break;
 case 'large': $n = (int)$_GET['mib']; $b = str_repeat("0123456789abcdef", 4096); for ($i = 0; $i < 16 * $n; $i++) { echo $b; } break;
