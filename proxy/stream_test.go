@@ -332,7 +332,7 @@ func TestUpgrade(t *testing.T) {
 	if got := plain.talk(t, request); !strings.HasSuffix(got, "hi") {
 		t.Errorf("not allowed: %q", got)
 	}
-	s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: p, Options: proxy.ForwardOptions{Upgrade: true}})
+	s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: p, Options: proxy.ForwardOptions{Upgrade: []string{"websocket"}}})
 	got := s.talk(t, request+"echo")
 	if want := "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirstecho"; got != want {
 		t.Errorf("%q\nwant\n%q", got, want)
