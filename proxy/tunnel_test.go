@@ -369,6 +369,23 @@ func TestLastWordsOfLegacy(t *testing.T) {
 	}
 }
 
+// A client whose legacy is gone is told by an end, not by a reset: what it was just sent could be lost with it.
+func TestClientIsNotResetWithLegacy(t *testing.T) {
+	o := switcher(t, func(c *net.TCPConn, r *bufio.Reader) { c.SetLinger(0) })
+	s := serve(t, proxy.Config{}, websocket(pool(t, o)))
+	c := s.dial(t)
+	r := join(t, c)
+	if b, err := io.ReadAll(r); len(b) > 0 || err != nil {
+		t.Fatalf("%q, %v", b, err)
+	}
+	for range 20 {
+		if _, err := io.WriteString(c, "x"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond) // for the reset that must not come
+	}
+}
+
 // Silence on both sides ends a tunnel; what one side says keeps it open for both.
 func TestSilentTunnelsEnd(t *testing.T) {
 	const idle = 100 * time.Millisecond

@@ -34,7 +34,7 @@ func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
 	m := c.Migrations[d.Routes[i].Migration]
 	s := c.States(d.Routes[i].Migration)
 	if m == nil || !s.Stage.Compares() {
-		h.pass(x, c, c.Legacy)
+		h.pass(x, c, c.Legacy, nil)
 		return
 	}
 	r := &read{m: m, name: d.Routes[i].Name, params: d.Params(i), state: s, d: d}
@@ -48,7 +48,7 @@ func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
 	key, known := m.Key.Expand(value)
 	target, askable := r.route.CandidateTarget.Expand(escaped(value))
 	if !known || !askable {
-		h.pass(x, c, c.Legacy)
+		h.pass(x, c, c.Legacy, nil)
 		return
 	}
 	r.key, r.target = event.OrderingKey(key), target

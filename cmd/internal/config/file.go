@@ -79,13 +79,16 @@ type Limits struct {
 	ConnectionsPerClient int   `yaml:"connections_per_client"`
 	Buffered             Bytes `yaml:"buffered"` // memory of all bodies that are held for routes; what needs more gets 503; default 512MiB
 	// BodyRate is what a client has to send of a body each second, on average over body_timeout; 0: no floor. Default 100B.
-	BodyRate      *Bytes        `yaml:"body_rate"`
-	BodyTimeout   time.Duration `yaml:"body_timeout"`   // between two pieces of a body; default 30s
-	WriteTimeout  time.Duration `yaml:"write_timeout"`  // until a client takes more of an answer; default 60s
-	Streams       int           `yaml:"streams"`        // requests at a time on one HTTP/2 connection; default 100
-	HeaderTimeout time.Duration `yaml:"header_timeout"` // default 5s
-	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // default 75s
-	Drain         time.Duration `yaml:"drain"`          // how long a stop waits for requests under way; default 30s
+	BodyRate     *Bytes        `yaml:"body_rate"`
+	BodyTimeout  time.Duration `yaml:"body_timeout"`  // between two pieces of a body; default 30s
+	WriteTimeout time.Duration `yaml:"write_timeout"` // until a client takes more of an answer; default 60s
+	// UpgradeTimeout is how long a connection that has switched protocols may be silent both ways; default 10m. Let the
+	// server's pings be more frequent.
+	UpgradeTimeout time.Duration `yaml:"upgrade_timeout"`
+	Streams        int           `yaml:"streams"`        // requests at a time on one HTTP/2 connection; default 100
+	HeaderTimeout  time.Duration `yaml:"header_timeout"` // default 5s
+	IdleTimeout    time.Duration `yaml:"idle_timeout"`   // default 75s
+	Drain          time.Duration `yaml:"drain"`          // how long a stop waits for requests under way; default 30s
 }
 
 // Journal is the proxy's durable local log.
@@ -178,6 +181,9 @@ type PlainRoute struct {
 	Name  string      `yaml:"name"`
 	Match route.Match `yaml:"match"`
 	To    string      `yaml:"to"`
+	// Upgrade is what a connection may be switched to (RFC 9110 7.8), "websocket" or a list; it then carries whatever
+	// both sides say until they end it. Default: none; a request that asks for one goes on as a plain request.
+	Upgrade Protocols `yaml:"upgrade"`
 }
 
 // Migration is what is moved together: one kind of entity, its writes, its reads, its read model, its evidence.
