@@ -167,7 +167,7 @@ func inOrder(s string) string {
 // waitFor waits for what nothing tells.
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for until := time.Now().Add(wait); !done(); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(wait); !done(); time.Sleep(time.Millisecond) { // between two looks
 		if time.Now().After(until) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -395,11 +395,11 @@ func TestSilentTunnelsEnd(t *testing.T) {
 	c := s.dial(t)
 	r := join(t, c)
 	start := time.Now()
-	for time.Since(start) < 4*idle { // the pause is what is tested: shorter than idle, for longer than it
+	for time.Since(start) < 4*idle {
 		if _, err := io.WriteString(c, "x"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(idle / 10)
+		time.Sleep(idle / 10) // what is tested: pauses shorter than idle, for longer than it
 	}
 	start = time.Now()
 	c.SetReadDeadline(time.Now().Add(wait))

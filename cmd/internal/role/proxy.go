@@ -367,9 +367,14 @@ func (p *Proxy) hashKey() ([]byte, error) {
 func (p *Proxy) Failed() <-chan error { return p.served }
 
 // Stop drains: clients first, then the journal, then the mirror. What Kafka does not take in time stays in the journal
-// for the next start.
+// for the next start. Clients may take all of the time, as one with an open WebSocket does: the rest has two seconds.
 func (p *Proxy) Stop(ctx context.Context) error {
 	err := p.Srv.Shutdown(ctx)
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(context.WithoutCancel(ctx), 2*time.Second, context.Cause(ctx))
+		defer cancel()
+	}
 	if p.Pairs != nil {
 		p.Pairs.Stop()
 	}
