@@ -295,3 +295,12 @@ func TestWebSocketLeavesTimeForTheJournal(t *testing.T) {
 		nc.Close()
 	}
 }
+
+func TestUpgradeTimeoutIsTheFiles(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 10 * time.Minute, "upgrade_timeout: 7s, ": 7 * time.Second} {
+		cfg, err := limits(parse(t, strings.Replace(migrated, "limits: { ", "limits: { "+text, 1)))
+		if err != nil || cfg.UpgradeTimeout != want {
+			t.Errorf("%q: %v, %v", text, cfg.UpgradeTimeout, err)
+		}
+	}
+}
