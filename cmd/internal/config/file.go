@@ -88,7 +88,7 @@ type Limits struct {
 	Streams        int           `yaml:"streams"`        // requests at a time on one HTTP/2 connection; default 100
 	HeaderTimeout  time.Duration `yaml:"header_timeout"` // default 5s
 	IdleTimeout    time.Duration `yaml:"idle_timeout"`   // default 75s
-	Drain          time.Duration `yaml:"drain"`          // how long a stop waits for requests under way; default 30s
+	Drain          time.Duration `yaml:"drain"`          // how long a stop waits for requests under way, and leaves WebSockets open; default 30s
 }
 
 // Journal is the proxy's durable local log.
@@ -105,7 +105,7 @@ type Upstream struct {
 	HTTP           Instances     `yaml:"http"`
 	FastCGI        *FastCGI      `yaml:"fastcgi"`         // php-fpm, with no web server before it
 	Timeout        time.Duration `yaml:"timeout"`         // to the first byte of an answer; default 60s for legacy, 1s for others
-	MaxConnections int           `yaml:"max_connections"` // to each instance, which is also its requests under way; default 512
+	MaxConnections int           `yaml:"max_connections"` // to each instance, which is also its requests under way, open WebSockets included; default 512
 	// MaxRequests bounds the requests under way at all instances together, where they share a database that takes no
 	// more. Default: max_connections for each instance.
 	MaxRequests int `yaml:"max_requests"`
