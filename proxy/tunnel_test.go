@@ -2,10 +2,12 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"runtime"
 	"slices"
@@ -255,6 +257,71 @@ func TestEarlyBytesOfATunnel(t *testing.T) {
 		got := s.talk(t, handshake+want)
 		if _, body, _ := strings.Cut(got, "\r\n\r\n"); body != "first"+want+"last" {
 			t.Errorf("%s: %d bytes: %.80q…", name, len(body), body)
+		}
+	}
+}
+
+// Many tunnels at a time, both sides talking at once in pieces of all sizes: each gets what was said to it.
+func TestTunnelsMixNothingUp(t *testing.T) {
+	const n, size = 8, 2 << 20
+	said := func(who byte, i int) []byte {
+		b := make([]byte, size)
+		rand.NewChaCha8([32]byte{who, byte(i)}).Read(b)
+		return b
+	}
+	say := func(c io.Writer, b []byte, r *rand.Rand) {
+		for len(b) > 0 {
+			m := min(1+r.IntN(1<<r.IntN(18)), len(b))
+			if _, err := c.Write(b[:m]); err != nil {
+				return
+			}
+			b = b[m:]
+		}
+	}
+	heard := make(chan error, 2*n)
+	o := switcher(t, func(c *net.TCPConn, r *bufio.Reader) {
+		b, _ := r.ReadByte()
+		i := int(b)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			say(c, said('s', i), rand.New(rand.NewPCG(1, uint64(i))))
+			c.CloseWrite()
+		}()
+		if got, err := io.ReadAll(r); !bytes.Equal(got, said('c', i)) {
+			heard <- fmt.Errorf("legacy %d: %d bytes, %v", i, len(got), err)
+		} else {
+			heard <- nil
+		}
+		<-done
+	})
+	p := pool(t, o)
+	plain, secure := serve(t, proxy.Config{}, websocket(p)), serve(t, proxy.Config{}, websocket(p), overTLS(t))
+	for i := range n {
+		var c interface {
+			net.Conn
+			CloseWrite() error
+		} = plain.dial(t)
+		if i%2 == 0 {
+			c = secure.secure(t, "http/1.1")
+		}
+		r := join(t, c)
+		go func() { // ends with the connection
+			c.Write([]byte{byte(i)})
+			say(c, said('c', i), rand.New(rand.NewPCG(2, uint64(i))))
+			c.CloseWrite()
+		}()
+		go func() {
+			if got, err := io.ReadAll(r); !bytes.Equal(got, said('s', i)) {
+				heard <- fmt.Errorf("client %d: %d bytes, %v", i, len(got), err)
+			} else {
+				heard <- nil
+			}
+		}()
+	}
+	for range 2 * n {
+		if err := within(t, heard, "all that was said"); err != nil {
+			t.Error(err)
 		}
 	}
 }
