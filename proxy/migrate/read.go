@@ -38,7 +38,10 @@ func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
 		return
 	}
 	r := &read{m: m, name: d.Routes[i].Name, params: d.Params(i), state: s, d: d}
-	r.route = m.Reads[r.name]
+	if r.route = m.Reads[r.name]; r.route == nil { // the file names no path at the candidate
+		h.pass(x, c, c.Legacy, nil)
+		return
+	}
 	if v, ok := h.player(c, d); ok {
 		r.params["player"] = v // a declared parameter of that name cannot come from the client's bytes
 	} else {
