@@ -84,6 +84,10 @@ func (x *Exchange) switchProtocols(c upstream.Conn, o *ForwardOptions, res *Resu
 	x.resp.EachProtocol(func(p []byte) bool { out = appendListed(out, start, p); return true })
 	out = append(out, "\r\n\r\n"...)
 	x.status, x.hijacked, x.broken = 101, true, true
+	x.conn.tunnel.Store(true)
+	open := &x.conn.srv.tunnels.open
+	open.Add(1) // before the client knows
+	defer open.Add(-1)
 	nc, first := c.Hijack()
 	defer c.Abort()
 	if err := x.send(append(out, first...), len(out), false); err != nil {
@@ -102,8 +106,6 @@ func (x *Exchange) tunnel(nc net.Conn, first int64, res *Result) {
 	x.switchedAt = time.Now()
 	early := append([]byte(nil), x.in[x.r:x.n]...) // what the client sent behind its head
 	x.slim()
-	c.tunnel.Store(true)
-	s.tunnels.open.Add(1)
 	s.tunnels.sent.Add(first)
 	t := tunnel{client: c.nc, upstream: nc, idle: c.cfg.UpgradeTimeout}
 	t.last.Store(upstream.Now())
@@ -120,7 +122,6 @@ func (x *Exchange) tunnel(nc net.Conn, first int64, res *Result) {
 	x.lingers = !ended
 	s.tunnels.ended.Add(1)
 	s.tunnels.time.Add(int64(res.LastByte.Sub(x.switchedAt)))
-	s.tunnels.open.Add(-1)
 }
 
 // slim gives the buffers of an exchange up that may stay open for days, but for copies of the two heads.
