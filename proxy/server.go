@@ -284,5 +284,8 @@ func (s *Server) drain(cut bool) (n, tunnels int) {
 			c.nc.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
+	if cut {
+		return len(s.conns), tunnels
+	}
 	return len(s.conns) + len(s.listeners), tunnels // who was accepted last is not among the connections yet
 }

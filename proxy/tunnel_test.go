@@ -700,3 +700,43 @@ func TestIdleTunnelsAreSmall(t *testing.T) {
 		t.Errorf("%d bytes each, want at most %d", per, most)
 	}
 }
+
+// A drain that cuts tunnels returns when they have ended on both sides.
+func TestDrainAwaitsWhatItCuts(t *testing.T) {
+	o := switcher(t, func(c *net.TCPConn, r *bufio.Reader) { io.Copy(io.Discard, r) })
+	h, ending, goOn := websocket(pool(t, o)), make(chan struct{}), make(chan struct{})
+	h.Options.BeforeEnd = func(*proxy.Exchange, *proxy.Result) { close(ending); <-goOn }
+	s := serve(t, proxy.Config{}, h)
+	join(t, s.dial(t))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	result := make(chan error, 1)
+	go func() { result <- s.Shutdown(ctx) }()
+	within(t, ending, "the tunnel to be cut")
+	select {
+	case err := <-result:
+		t.Errorf("returned before it had ended: %v", err)
+		close(goOn)
+	case <-time.After(50 * time.Millisecond): // time for what must not come
+		close(goOn)
+		if err := within(t, result, "the end of the drain"); err != nil || s.Stats().Tunnels.Open != 0 {
+			t.Errorf("%v, %+v", err, s.Stats().Tunnels)
+		}
+	}
+}
+
+type front struct{ upstream.Upstream }
+
+func (front) Front() {}
+
+// Scripts cannot switch, and are not asked to.
+func TestAFrontIsNotAskedToSwitch(t *testing.T) {
+	o, heads := answers(t, ok)
+	s := serve(t, proxy.Config{}, websocket(front{pool(t, o)}))
+	if got := s.talk(t, handshake); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+		t.Errorf("%q", got)
+	}
+	if h := heads()[0]; strings.Contains(h, "Upgrade") {
+		t.Errorf("%q", h)
+	}
+}
