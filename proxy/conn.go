@@ -29,6 +29,7 @@ type conn struct {
 	readBy    upstream.Deadline
 	writeBy   upstream.Deadline
 	h2        atomic.Pointer[h2.Conn]
+	tunnel    atomic.Bool  // it has switched protocols
 	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not, or woken
 	peer      netip.AddrPort
 	local     netip.AddrPort // that the client connected to
@@ -254,6 +255,9 @@ func (c *conn) exchange() bool {
 	}
 	x.observe()
 	if x.hijacked {
+		if x.lingers && !x.clientGone {
+			c.linger()
+		}
 		return false
 	}
 	if x.status == 0 || x.broken || x.clientGone || x.closes || !x.req.KeepAlive() || !x.bodyDone {

@@ -28,6 +28,25 @@
 // look cut. Over HTTP/2 the stream is reset instead, and a request that breaks a rule of HTTP/2 is reset without an
 // answer. A panic in a handler is logged and ends that connection, or stream, only.
 //
+// # Switching protocols
+//
+// A request of HTTP/1.1 without a body may switch the connection (RFC 9110 7.8; WebSocket is RFC 6455) to the protocols that
+// ForwardOptions.Upgrade names. Of its Upgrade field those pass on, as they are spelt, with Connection: Upgrade; if there are
+// none, or the field is malformed, or a body comes with it, it is a plain request. Names are compared whole and without
+// regard to case. Only a 101 of HTTP/1.1 that names one or more of those, and no other, is a switch; any other 101 is a 502.
+// After any other status both connections go on as HTTP: what the client has sent behind its head is its next request,
+// and is held to all rules. A handshake is never sent twice.
+//
+// After a 101 the bytes of both sides pass as they are, those that came with the heads first. A side that ends its half
+// leaves the other open. One that breaks ends both; the client gets what legacy had said before. Silence on both sides
+// for Config.UpgradeTimeout ends both, and so does a receiver that takes nothing for as long.
+// Until then the connection is an exchange under way: it counts in Config.MaxConns and in the upstream's connections. An
+// Observer hears of it at its end, with the time to the 101 apart from the time that followed.
+//
+// Shutdown leaves it open until its context ends, and then closes both sides. Nothing is said in the protocol that was
+// switched to, which the proxy does not speak: a WebSocket client sees the end without a close frame, code 1006, and
+// should connect again, after a random while, because all of them see it at once.
+//
 // # What changes
 //
 // Requests: fields of the connection (Connection and what it lists, Keep-Alive, Proxy-Connection, TE, Trailer, Upgrade,
@@ -39,7 +58,7 @@
 // the client's address otherwise, gets a trusted peer's X-Forwarded fields as they came and none of the proxy's.
 //
 // Answers: fields of the connection and trailers are dropped; a body is chunked anew, or ended by closing towards an
-// HTTP/1.0 client; Connection: close is added when the connection ends. The version is HTTP/1.1. Content-Length is left
+// HTTP/1.0 client; Connection: close is added when the connection ends, Connection: Upgrade and Upgrade to a 101. The version is HTTP/1.1. Content-Length is left
 // out of a 204.
 //
 // Over HTTP/2, requests: names are lower-case, Host is :authority and stands first, Cookie is one line, a body without

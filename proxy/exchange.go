@@ -74,6 +74,9 @@ type Exchange struct {
 	clientGone bool
 	closes     bool // the client was told that the connection ends: decided once, or a drain that begins now would cut it untold
 	hijacked   bool
+	offered    []byte    // the protocols that the upstream may switch to, as they were sent
+	switchedAt time.Time // when the 101 was handed over
+	lingers    bool      // a tunnel ended before its client did
 
 	multiplexed bool // the client is a stream: it frames bodies itself, and x.in holds nothing
 }
@@ -101,10 +104,10 @@ func newExchange() *Exchange {
 // shrink drops buffers that one large message made grow.
 func (x *Exchange) shrink() {
 	x.r, x.n = 0, 0
-	if len(x.in) > keepSize {
+	if len(x.in) > keepSize || len(x.in) < inSize { // after a tunnel it is small
 		x.in = make([]byte, inSize)
 	}
-	if cap(x.out) > keepSize {
+	if cap(x.out) > keepSize || cap(x.out) < outSize {
 		x.out = make([]byte, 0, outSize)
 	}
 	if cap(x.store) > keepSize {
@@ -130,6 +133,7 @@ func (x *Exchange) begin() {
 	x.started = time.Time{}
 	x.captured, x.firstByte, x.status, x.sentBytes, x.upstream, x.err = x.captured[:0], time.Time{}, 0, 0, "", nil
 	x.broken, x.clientGone, x.closes, x.hijacked = false, false, false, false
+	x.offered, x.switchedAt, x.lingers = x.offered[:0], time.Time{}, false
 }
 
 // next moves what the client sent beyond this request to the front.
@@ -359,6 +363,9 @@ func (x *Exchange) observe() {
 		RequestBytes: x.taken, ResponseBytes: x.sentBytes, ClientGone: x.clientGone, Err: x.err}
 	if !x.started.IsZero() {
 		x.obs.Duration = time.Since(x.started)
+	}
+	if !x.switchedAt.IsZero() {
+		x.obs.Duration, x.obs.Tunnel = x.switchedAt.Sub(x.started), time.Since(x.switchedAt)
 	}
 	if !x.firstByte.IsZero() {
 		x.obs.FirstByte = x.firstByte.Sub(x.started)

@@ -28,10 +28,13 @@ type ForwardOptions struct {
 	// DropCookie is the name of a cookie to leave out of Cookie; with * at its end, what the names begin with.
 	DropCookie string
 	// Repeatable allows a second send when a reused connection failed after bytes of the request were written and
-	// before a byte of the answer came. A request of which nothing was written is always sent on another connection.
+	// before a byte of the answer came. A request of which nothing was written is always sent on another connection, one
+	// that asks for another protocol never twice.
 	Repeatable bool
-	// Upgrade lets a request to switch protocols through, and then joins the two connections until one ends.
-	Upgrade bool
+	// Upgrade is the protocols (RFC 9110 7.8, "websocket") to which client and upstream may switch the connection, after
+	// which it carries whatever they say. Others, and all that a request with a body, of HTTP/1.0 or over HTTP/2 asks for,
+	// are left out: the request is then a plain one. So it is at a Front, whose scripts cannot switch.
+	Upgrade []string
 	// Timeouts replaces the upstream's, where not zero.
 	Timeouts upstream.Timeouts
 	// OnHead is called with the final head before a byte goes to the client. It may Add and Drop fields of r.
@@ -96,6 +99,9 @@ func (x *Exchange) forward(u upstream.Upstream, o *ForwardOptions, res *Result) 
 	x.upstream, x.captured = u.Name(), x.captured[:0]
 	m := &x.message
 	_, front := u.(upstream.Front)
+	if x.offered = x.offered[:0]; !front {
+		x.offered = x.offer(x.offered, o.Upgrade)
+	}
 	*m = upstream.Message{Head: x.appendRequest(x.out[:0], o, front), Body: x.body, More: !x.bodyDone,
 		Chunked: x.req.Chunked(), NoBody: x.req.IsHead(), Timeouts: o.Timeouts, Origin: x}
 	res.Forwarded = time.Now()
@@ -159,7 +165,7 @@ func (x *Exchange) ask(u upstream.Upstream, o *ForwardOptions, m *upstream.Messa
 			x.firstByte = res.FirstByte
 			return c, nil
 		}
-		again := c.Reused() && !x.streamed && (upstream.Unsent(err) || o.Repeatable && upstream.Unanswered(err))
+		again := c.Reused() && !x.streamed && (upstream.Unsent(err) || o.Repeatable && len(x.offered) == 0 && upstream.Unanswered(err))
 		c.Abort()
 		if !again {
 			return nil, err
@@ -256,8 +262,8 @@ func (x *Exchange) appendRequest(dst []byte, o *ForwardOptions, front bool) []by
 	for _, f := range o.Add {
 		dst, _ = wire.AppendField(dst, f.Name, f.Value)
 	}
-	if o.Upgrade && r.Upgrade() != nil {
-		dst = append(append(append(dst, "Connection: Upgrade\r\nUpgrade: "...), r.Upgrade()...), "\r\n"...)
+	if len(x.offered) > 0 {
+		dst = append(append(append(dst, "Connection: Upgrade\r\nUpgrade: "...), x.offered...), "\r\n"...)
 	}
 	return append(dst, "\r\n"...)
 }

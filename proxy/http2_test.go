@@ -151,7 +151,7 @@ func TestHTTP2Answers(t *testing.T) {
 					io.WriteString(nc, c.raw)
 				}
 			})
-			s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: pool(t, o), Options: proxy.ForwardOptions{Upgrade: true}})
+			s := serve(t, proxy.Config{}, &proxy.Passthrough{Upstream: pool(t, o), Options: proxy.ForwardOptions{Upgrade: []string{"websocket"}}})
 			f := s.prior(t)
 			f.ask(1, true, ":method: "+c.method, ":scheme: http", ":authority: t", ":path: /")
 			g := f.answer(1)

@@ -250,7 +250,8 @@ var draftMutators = []struct {
 		d.fields = append(d.fields, oneOf(r, "Connection: ", "connection:", "Proxy-Connection: ")+oneOf(r, "close", "Close, x", "keep-alive", "Host", "Content-Length", "Transfer-Encoding", "Cookie", "X-A, x-a", "close\x00", "clos e", ",,close,,", strings.Repeat("a,", 32), strings.Repeat("a,", 33), "Authorization, Range", "upgrade, HTTP2-Settings", "expect", "X-Forwarded-For", "\"close\"", "close;x"))
 	}},
 	{"upgrade", func(d *draft, r *rand.Rand) {
-		d.fields = append(d.fields, "Connection: "+oneOf(r, "upgrade", "Upgrade, HTTP2-Settings", "x"), "Upgrade: "+oneOf(r, "h2c", "websocket", "", "TLS/1.0, x"), oneOf(r, "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "X: y", "Upgrade: second"))
+		d.fields = append(d.fields, "Connection: "+oneOf(r, "upgrade", "Upgrade, HTTP2-Settings", "x"), "Upgrade: "+oneOf(r, "h2c", "websocket", "", "TLS/1.0, x", "h2c,WebSocket", "websocket/13", "websocket x", "websocket, a/b/c", ", websocket ,, WEBSOCKET"),
+			oneOf(r, "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "X: y", "Upgrade: second", "Upgrade: websocket", "Content-Length: 0"))
 	}},
 	{"expect", func(d *draft, r *rand.Rand) {
 		d.fields = append(d.fields, "Expect: "+oneOf(r, "100-continue", "100-Continue", "200-ok", "", "100-continue, x", "100-continue\x00", "x=y"))

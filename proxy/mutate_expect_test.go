@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -41,10 +42,30 @@ func (q *refMessage) forwarded(upgrade bool) string {
 		out += "Host: \r\n"
 	}
 	out += "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: " + host + "\r\n"
-	if to := q.all("upgrade"); upgrade && to != nil && q.minor == 1 && slices.Contains(q.listed(), "upgrade") {
-		out += "Connection: Upgrade\r\nUpgrade: " + to[0] + "\r\n"
+	if to := q.offered(); upgrade && to != "" {
+		out += "Connection: Upgrade\r\nUpgrade: " + to + "\r\n"
 	}
 	return out + "\r\n"
+}
+
+var refProtocol = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?$")
+
+// offered is what legacy is asked to switch to, where WebSocket may pass.
+func (q *refMessage) offered() string {
+	var out []string
+	if q.minor != 1 || q.chunked || q.length > 0 || !slices.Contains(q.listed(), "upgrade") {
+		return ""
+	}
+	for _, p := range strings.Split(strings.Join(q.all("upgrade"), ","), ",") {
+		switch p = strings.Trim(p, " \t"); {
+		case p == "":
+		case !refProtocol.MatchString(p):
+			return ""
+		case strings.EqualFold(p, "websocket"):
+			out = append(out, p)
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // refAnswer reads the answer at the start of s: interim ones, then the final one. A body that nothing else ends ends

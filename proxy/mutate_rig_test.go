@@ -171,7 +171,11 @@ func (g *rig) serve(x *proxy.Exchange) {
 			return
 		}
 	}
-	if _, err := x.Forward(g.pool, proxy.ForwardOptions{Upgrade: g.handle.Load() == "upgrade"}); err != nil {
+	var o proxy.ForwardOptions
+	if g.handle.Load() == "upgrade" {
+		o.Upgrade = []string{"websocket"}
+	}
+	if _, err := x.Forward(g.pool, o); err != nil {
 		x.Fail(err)
 	}
 }

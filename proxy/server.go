@@ -39,6 +39,7 @@ type Server struct {
 	warned    atomic.Int64 // upstream.Now when that was last logged
 	buffered  atomic.Int64 // of Config.MaxBuffered: bodies, and windows of HTTP/2
 	overflow  atomic.Int64
+	tunnels   tunnels
 
 	mu        sync.Mutex // guards listeners, conns, clients and the order of draining against them
 	listeners map[net.Listener]struct{}
@@ -206,17 +207,31 @@ type Stats struct {
 	// Overflow is how many bodies were not buffered because of that bound, or waited for room until their time was over,
 	// since the start.
 	Overflow int64
+	// Tunnels tell of connections that have switched protocols.
+	Tunnels TunnelStats
+}
+
+// TunnelStats are the numbers of connections that have switched protocols. All but Open are since the start, and only grow.
+type TunnelStats struct {
+	Open     int64         // at the moment
+	Ended    int64         // tunnels
+	Received int64         // bytes of clients that upstreams have taken
+	Sent     int64         // bytes of upstreams that clients have taken
+	Time     time.Duration // for which those that ended were open, in all
 }
 
 // Stats tells how many connections there are.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{len(s.conns), s.refused.Load(), s.turned.Load(), s.strangers.Load(), s.buffered.Load(), s.overflow.Load()}
+	return Stats{len(s.conns), s.refused.Load(), s.turned.Load(), s.strangers.Load(), s.buffered.Load(), s.overflow.Load(),
+		TunnelStats{s.tunnels.open.Load(), s.tunnels.ended.Load(), s.tunnels.received.Load(), s.tunnels.sent.Load(), time.Duration(s.tunnels.time.Load())}}
 }
 
 // Shutdown drains: no connection is accepted any more, exchanges under way end, their answers say Connection: close,
-// idle connections are closed after Config.DrainIdle. When ctx ends first, the rest is cut and ctx's cause returned.
+// idle connections are closed after Config.DrainIdle. When ctx ends first, the rest is cut and ctx's cause returned. A
+// connection that has switched protocols has no end that could be waited for: it has until ctx ends, then both its sides
+// are closed, which is no error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
@@ -227,24 +242,42 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if s.drain(false) == 0 {
+		if n, _ := s.drain(false); n == 0 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			n := s.drain(true)
-			return fmt.Errorf("shutdown: %d connections cut: %w", n, context.Cause(ctx))
+			n, tunnels := s.drain(true)
+			if tunnels > 0 {
+				s.log.Info("connections that had switched protocols are closed: the drain's time is over", "connections", tunnels)
+				s.awaitTunnels(tick.C)
+			}
+			if n == tunnels {
+				return nil
+			}
+			return fmt.Errorf("shutdown: %d connections cut: %w", n-tunnels, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
 }
 
-// drain wakes connections that were idle long enough (cut: closes all), and tells how many are left.
-func (s *Server) drain(cut bool) int {
+// awaitTunnels waits until those that were cut have closed their upstream's side as well, for a second at most.
+func (s *Server) awaitTunnels(tick <-chan time.Time) {
+	for until := time.Now().Add(time.Second); s.tunnels.open.Load() > 0 && time.Now().Before(until); {
+		<-tick
+	}
+}
+
+// drain wakes connections that were idle long enough (cut: closes all), and tells how many are left, and how many of
+// them have switched protocols.
+func (s *Server) drain(cut bool) (n, tunnels int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := upstream.Now()
 	for c := range s.conns {
+		if c.tunnel.Load() {
+			tunnels++
+		}
 		if cut {
 			c.nc.Close()
 		} else if h := c.h2.Load(); h != nil {
@@ -253,5 +286,8 @@ func (s *Server) drain(cut bool) int {
 			c.nc.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
-	return len(s.conns) + len(s.listeners) // who was accepted last is not among the connections yet
+	if cut {
+		return len(s.conns), tunnels
+	}
+	return len(s.conns) + len(s.listeners), tunnels // who was accepted last is not among the connections yet
 }

@@ -570,7 +570,7 @@ func (c *conn) ownBody(p []byte) (n int, end bool, err error) {
 // Chosen implements upstream.Stead.
 func (c *conn) Chosen() int { return c.chosen }
 
-// Hijack implements upstream.Conn. Only Static can have switched protocols: no answer of a script is a 101.
+// Hijack implements upstream.Conn. Nobody asks a Front to switch, and no answer of a script is a 101: it could be Static's.
 func (c *conn) Hijack() (net.Conn, []byte) { return c.next.Hijack() }
 
 // Release implements upstream.Conn.

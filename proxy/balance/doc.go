@@ -57,5 +57,7 @@
 //   - Update knows instances by name, in slots whose numbers do not change while a request is under way or a session bound:
 //     a login that began before an update binds its session after it. (TestUpdateKeepsSessions)
 //   - A queued request for an instance that is ejected meanwhile is placed anew, and keeps its turn. (TestQueueMovesOn)
+//   - A connection that has switched protocols is a request under way until it ends, and its session is used for as long:
+//     a drained instance holds it. That the instance answered counts when it did. (TestTunnelHoldsItsInstance)
 //   - Half-closing clients look gone. That is believed only of those that wait in the queue. (TestGoneClient)
 package balance

@@ -30,6 +30,7 @@ type lease struct {
 	verdict verdict
 	err     error // why it is bad
 	status  int
+	hold    *hold // of its session, once the connection has switched protocols
 }
 
 // leases are reused: a request costs no allocation.
@@ -108,10 +109,16 @@ func (l *lease) Body(p []byte) (n int, end bool, err error) {
 	return
 }
 
-// Hijack implements upstream.Conn. The connection is no longer counted, as in a pool.
+// Hijack implements upstream.Conn. The request stays under way and its session at its instance until Abort, which may be
+// days away: so that the instance has answered counts now.
 func (l *lease) Hijack() (net.Conn, []byte) {
 	c, read := l.Conn.Hijack()
-	l.end()
+	l.b.mu.Lock()
+	defer l.b.unlock()
+	if l.verdict == good {
+		l.b.succeededLocked(l.i)
+	}
+	l.verdict, l.hold = neutral, l.b.holdLocked(l.i, &l.t)
 	return c, read
 }
 
@@ -122,6 +129,7 @@ func (l *lease) Release() { l.Conn.Release(); l.end() }
 func (l *lease) Abort() { l.Conn.Abort(); l.end() }
 
 func (l *lease) end() {
+	l.hold.end()
 	b, i, v, err, status := l.b, l.i, l.verdict, l.err, l.status
 	*l = lease{}
 	leases.Put(l)

@@ -25,6 +25,7 @@ type Config struct {
 	Table      *route.Table
 	Legacy     upstream.Upstream
 	Upstreams  map[string]upstream.Upstream // of plain routes, by the route's name
+	Upgrades   map[string][]string          // of plain routes, by the route's name: the protocols that may be switched to
 	Migrations map[event.Migration]*Migration
 	Sessions   Sessions
 

@@ -4,7 +4,8 @@
 // journal before legacy sees it, and its outcome is before the answer's last byte is released; a read is answered by
 // the candidate only at stage live, in the share, under a lease, when the read model holds the session's own writes and
 // what legacy has shown to it before, and the key is not parked, and by legacy otherwise; trouble of the candidate, of Kafka or of the journal is
-// never the client's while legacy answers (but for fail_closed, which asks for that). It leaves bytes to package proxy,
+// never the client's while legacy answers (but for fail_closed, which asks for that). Connections switch protocols (WebSocket)
+// on plain routes that say so, and nowhere else: what goes through them can be neither recorded nor compared. It leaves bytes to package proxy,
 // durability to journal, order to settle, and comparing to the consumers of pairs. It fails towards legacy, counted.
 //
 // # Not obvious

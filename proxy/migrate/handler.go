@@ -71,7 +71,7 @@ func (h *Handler) Serve(x *proxy.Exchange) {
 	c := t.Config
 	if c.Table.Empty() {
 		h.Counters.Unrouted.Add(1)
-		h.pass(x, c, c.Legacy)
+		h.pass(x, c, c.Legacy, nil)
 		return
 	}
 	d := decisions.Get().(*route.Decision)
@@ -107,7 +107,8 @@ func (h *Handler) Serve(x *proxy.Exchange) {
 	case d.Routes[0].Kind == route.Plain:
 		h.Counters.Plain.Add(1)
 		x.Route = d.Routes[0].Name
-		h.pass(x, c, c.Upstreams[d.Routes[0].Name])
+		d.Forget() // the connection may switch protocols, and stay for days
+		h.pass(x, c, c.Upstreams[x.Route], c.Upgrades[x.Route])
 	default:
 		h.migrated(x, c, d)
 	}
@@ -134,12 +135,12 @@ func (h *Handler) migrated(x *proxy.Exchange, c *Config, d *route.Decision) {
 			return
 		}
 	}
-	h.pass(x, c, c.Legacy) // a write at stage off
+	h.pass(x, c, c.Legacy, nil) // a write at stage off
 }
 
-// pass forwards and hides nothing but our own cookie.
-func (h *Handler) pass(x *proxy.Exchange, c *Config, u upstream.Upstream) {
-	var o proxy.ForwardOptions
+// pass forwards and hides nothing but our own cookie, and whatever asks for a protocol that is not among upgrade.
+func (h *Handler) pass(x *proxy.Exchange, c *Config, u upstream.Upstream, upgrade []string) {
+	o := proxy.ForwardOptions{Upgrade: upgrade}
 	if c.Model != nil {
 		o.DropCookie = pending.OurCookies + "*"
 	}

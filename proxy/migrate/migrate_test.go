@@ -650,3 +650,16 @@ func TestParametersCannotLeaveTheirPlaceInTheCandidatesTarget(t *testing.T) {
 		}
 	}
 }
+
+// A read that names no path at the candidate is legacy's at every stage.
+func TestReadsThatTheCandidateDoesNotHave(t *testing.T) {
+	for _, s := range []stage.Stage{stage.Off, stage.DualWrite, stage.Shadow, stage.Live} {
+		b := newBench(t, stage.State{Stage: s, Share: stage.Share{Percent: 100}}, func(c *Config) { delete(c.Migrations["units"].Reads, "map") })
+		if resp, body := b.do("GET", "/api.php?action=map&match=7", ""); resp.StatusCode != 200 || !strings.HasPrefix(body, "legacy ") {
+			t.Errorf("%s: %d %q", s, resp.StatusCode, body)
+		}
+		if len(b.copies.reads) > 0 {
+			t.Errorf("%s: compared", s)
+		}
+	}
+}

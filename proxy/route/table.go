@@ -205,6 +205,11 @@ func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, er
 	return None, nil
 }
 
+// Forget drops what d holds of the request, but for Routes.
+func (d *Decision) Forget() {
+	*d = Decision{Routes: d.Routes, Maybe: d.Maybe[:0], hits: d.hits[:0]}
+}
+
 // resolve finds the canonical path. Most targets are plain and need no memory for it.
 func (d *Decision) resolve(target []byte) error {
 	if d.table.plain != nil {

@@ -403,7 +403,7 @@ func (c *conn) takeChunks(p []byte, fresh bool) (int, error) {
 func (c *conn) Hijack() (net.Conn, []byte) {
 	c.nc.SetDeadline(time.Time{})
 	read := c.in.Buf[c.in.r:c.in.n]
-	c.pool.links.Free()
+	c.out, c.in = nil, nil
 	return c.nc, read
 }
 

@@ -85,7 +85,8 @@ type Conn interface {
 	Buffered() bool
 	// Body reads decoded bytes of the answer's body. n may be 0 before the end.
 	Body(p []byte) (n int, end bool, err error)
-	// Hijack hands the socket over after a 101, with what was read behind its head.
+	// Hijack hands the socket over after a 101, with what was read behind its head. Its place among the connections stays
+	// taken until Abort, which is all that may still be called.
 	Hijack() (c net.Conn, read []byte)
 	// Release ends the use of the Conn. It is kept for another request only if answer and request were both complete.
 	Release()

@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // Classes of bytes in tokens. '_' and '.' are legal in a field name, but PHP folds both into what it makes of '-'.
 const (
@@ -109,6 +112,12 @@ func EachToken(list []byte, yield func([]byte) bool) bool {
 		list = list[min(end+1, len(list)):]
 	}
 	return true
+}
+
+// IsProtocol tells whether b is a protocol as Upgrade names it: a token, or two with a slash between them.
+func IsProtocol(b []byte) bool {
+	name, version, versioned := bytes.Cut(b, []byte("/"))
+	return len(name) > 0 && isToken(name) && (!versioned || len(version) > 0 && isToken(version))
 }
 
 // Same tells whether two names, or hosts, are the same but for case.

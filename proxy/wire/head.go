@@ -254,6 +254,17 @@ func (h *Head) nominable(k Kind) bool {
 	return k == Other
 }
 
+// EachProtocol calls yield with each protocol that Upgrade fields name, in order (RFC 9110 7.8). It reports false when
+// one of them is not a protocol, or when yield does.
+func (h *Head) EachProtocol(yield func([]byte) bool) bool {
+	for i := range h.fields {
+		if Is(h.Name(i), "upgrade") && !EachToken(h.Value(i), func(p []byte) bool { return IsProtocol(p) && yield(p) }) {
+			return false
+		}
+	}
+	return true
+}
+
 // Chunked tells whether the body is framed by chunks.
 func (h *Head) Chunked() bool { return h.coding > 0 }
 

@@ -211,13 +211,9 @@ func (r *Request) HasBody() bool { return r.Chunked() || r.length > 0 }
 // Expects tells whether the client waits for "100 Continue" before it sends the body.
 func (r *Request) Expects() bool { return r.expects }
 
-// Upgrade is the protocol asked for, nil when none is, or when Connection does not say so.
-func (r *Request) Upgrade() []byte {
-	if !r.upgrade || r.minor == 0 {
-		return nil
-	}
-	return r.Field("upgrade")
-}
+// Upgrades tells whether the client asks to switch protocols, as far as Connection says: an HTTP/1.0 client cannot.
+// EachProtocol has the protocols, if any are named.
+func (r *Request) Upgrades() bool { return r.upgrade && r.minor == 1 }
 
 // IsHead tells whether the method is HEAD, whose answer has no body.
 func (r *Request) IsHead() bool { return string(r.Method()) == "HEAD" }

@@ -129,6 +129,34 @@ func StartPHPServer(ctx context.Context, opts Options, root string, workers int,
 	})
 }
 
+// PHPScript is a script that serves by itself: `php script host:port`.
+func PHPScript(t testing.TB, script string) *PHPBuiltinServer {
+	t.Helper()
+	return private(t, func(ctx context.Context, opts Options) (*PHPBuiltinServer, error) {
+		php, err := find("PHP", "php")
+		if err != nil {
+			return nil, err
+		}
+		if script, err = filepath.Abs(script); err != nil {
+			return nil, fmt.Errorf("script of php: %w", err)
+		}
+		return retried(ctx, func() (*PHPBuiltinServer, error) {
+			p, err := newProcess("php", opts)
+			if err != nil {
+				return nil, err
+			}
+			port, err := freePort()
+			if err != nil {
+				return nil, err
+			}
+			s := &PHPBuiltinServer{Process: p, Addr: loopback(port), URL: "http://" + loopback(port)}
+			p.command = func() *exec.Cmd { return exec.Command(php, script, s.Addr) }
+			p.ready = func(ctx context.Context) error { return dial(ctx, "tcp", s.Addr) }
+			return s, nil
+		})
+	})
+}
+
 func defaultWorkers(n int) int {
 	if n == 0 {
 		return 4

@@ -136,7 +136,7 @@ func (a *app) passthrough(ctx context.Context, p passthrough) error {
 	if err != nil {
 		return usage("%w", err)
 	}
-	h := &proxy.Passthrough{Upstream: pool, Options: proxy.ForwardOptions{Upgrade: true}}
+	h := &proxy.Passthrough{Upstream: pool, Options: proxy.ForwardOptions{Upgrade: []string{"websocket"}}}
 	s, err := proxy.NewServer(cfg, tel.Requests.Active(h), tel.Requests, log)
 	if err != nil {
 		return err

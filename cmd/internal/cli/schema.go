@@ -95,7 +95,7 @@ func (m *schemaMaker) of(t reflect.Type) *node {
 		return &node{Type: "string", Pattern: `^([0-9.]+ ?%|` + filled + `)$`}
 	case t == reflect.TypeFor[config.Factor]():
 		return &node{Type: "string", Pattern: `^([0-9.]+x|` + filled + `)$`}
-	case t == reflect.TypeFor[config.Instances]():
+	case t == reflect.TypeFor[config.Instances](), t == reflect.TypeFor[config.Protocols]():
 		return &node{Type: []string{"string", "array"}, Items: &node{Type: "string"}}
 	case reflect.PointerTo(t).Implements(ownText):
 		return &node{Type: []string{"string", "number"}}

@@ -176,6 +176,7 @@ upstreams:
   several: { http: ["http://10.0.0.1", "http://10.0.0.2"], sticky: { cookie: PHPSESSID, idle: 2h }, queue: { length: 100, wait: 2s },
     eject: { failures: 3, statuses: [502, 503], for: 5s }, health: { path: /health, every: 5s }, breaker: { open: 1s } }
 kafka: { brokers: ["127.0.0.1:9092"], retention: 14d }
+routes: [{ match: { path: /chat }, to: legacy, upgrade: websocket }, { match: { path: /b }, to: legacy, upgrade: [websocket, irc/6.9] }]
 `
 
 func TestSchemaRefusesWhatTheReaderRefuses(t *testing.T) {
@@ -189,6 +190,7 @@ func TestSchemaRefusesWhatTheReaderRefuses(t *testing.T) {
 		"a mapping":          "version: 1\nupstreams: { legacy: { http: { url: a } } }\n",
 		"unknown key deep":   "version: 1\nupstreams: { legacy: { http: a, sticky: { cooky: a } } }\n",
 		"no version":         "upstreams: {}\n",
+		"upgrade of a read":  "version: 1\nupstreams: {}\nmigrations: { m: { reads: [{ upgrade: websocket }] } }\n",
 		"words for a number": "version: 1\nupstreams: { legacy: { http: \"http://a\", max_connections: some } }\n",
 	} {
 		if err := s.Validate(yamlAny(t, []byte(src))); err == nil {

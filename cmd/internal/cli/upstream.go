@@ -19,7 +19,8 @@ func (a *app) upstream() *cobra.Command {
 		Long: `Shows and drains instances of upstreams, at the one proxy whose admin API is asked: each proxy has to be told.
 
 A drained instance gets no new sessions. Those that it holds stay until they end: once ` + "`sessions`" + ` is 0, or after
-sticky.idle at the latest, nobody misses it. A restart of the proxy forgets that it drains.`,
+sticky.idle at the latest, nobody misses it, if ` + "`active`" + ` is 0 as well: a WebSocket is a request under way for as long as
+it is open, and holds its session. A restart of the proxy forgets that it drains.`,
 	}
 	var o output
 	show := &cobra.Command{

@@ -56,6 +56,7 @@ func (f *File) defaults() {
 	}
 	set(&p.Limits.BodyTimeout, 30*time.Second)
 	set(&p.Limits.WriteTimeout, 60*time.Second)
+	set(&p.Limits.UpgradeTimeout, 10*time.Minute)
 	set(&p.Limits.HeaderTimeout, 5*time.Second)
 	set(&p.Limits.IdleTimeout, 75*time.Second)
 	set(&p.Limits.Drain, 30*time.Second)
@@ -124,6 +125,7 @@ func (f *File) check(d *decoder) {
 	for i, r := range f.Routes {
 		path := fmt.Sprintf("routes[%d]", i)
 		f.checkTarget(d, path+".to", r.To)
+		f.checkUpgrade(d, path, r)
 		set(&f.Routes[i].Name, fmt.Sprintf("route-%d", i+1))
 	}
 	for _, name := range f.Names() {
@@ -175,7 +177,8 @@ func (f *File) checkProxy(d *decoder) {
 	for _, l := range []struct {
 		path string
 		v    time.Duration
-	}{{"proxy.limits.body_timeout", p.Limits.BodyTimeout}, {"proxy.limits.write_timeout", p.Limits.WriteTimeout}} {
+	}{{"proxy.limits.body_timeout", p.Limits.BodyTimeout}, {"proxy.limits.write_timeout", p.Limits.WriteTimeout},
+		{"proxy.limits.upgrade_timeout", p.Limits.UpgradeTimeout}} {
 		if l.v < time.Millisecond || l.v > 24*time.Hour {
 			d.failPath(l.path, "", "%v: want 1ms to 24h", l.v)
 		}

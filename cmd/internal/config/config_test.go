@@ -372,3 +372,80 @@ func TestDefenceIsChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestUpgradeIsChecked(t *testing.T) {
+	f, err := Parse("banyan.yaml", []byte(small+`routes:
+  - { match: { path: /chat }, to: legacy, upgrade: websocket }
+  - { match: { path: /many, method: "GET|POST" }, to: legacy, upgrade: [WebSocket, irc/6.9] }
+  - { match: { path: /none }, to: legacy }
+proxy: { limits: { upgrade_timeout: 1h } }
+`), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []Protocols{{"websocket"}, {"WebSocket", "irc/6.9"}, nil} {
+		if d := cmp.Diff(want, f.Routes[i].Upgrade); d != "" {
+			t.Error(d)
+		}
+	}
+	if f.Proxy.Limits.UpgradeTimeout != time.Hour {
+		t.Error(f.Proxy.Limits.UpgradeTimeout)
+	}
+	same := strings.Replace(small, "8000", "8001", 1) + "routes: [{ match: { path: /chat }, to: legacy }]\n"
+	plain, err := Parse("banyan.yaml", []byte(same), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := plain.Proxy.Limits.UpgradeTimeout; l != 10*time.Minute {
+		t.Error(l)
+	}
+	other, err := Parse("banyan.yaml", []byte(strings.Replace(same, "legacy }]", "legacy, upgrade: websocket }]", 1)), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"routes[0].upgrade"}, Changes(plain, other)); d != "" || plain.Fingerprint("b") == other.Fingerprint("b") {
+		t.Error("a change that nobody sees:", d)
+	}
+	text := problems(t, `version: 1
+upstreams: { legacy: { fastcgi: { address: "127.0.0.1:9000", root: /srv } }, new: { http: "http://127.0.0.1:8000" } }
+kafka: { brokers: ["127.0.0.1:9092"] }
+proxy: { limits: { upgrade_timeout: 48h } }
+routes:
+  - { match: { path: /a }, to: legacy, upgrade: websocket }
+  - { match: { path: /b }, to: new, upgrade: [ "web socket", websocket, WebSocket, h2c, TLS/1.2, "" ] }
+  - { match: { path: /c, method: POST }, to: new, upgrade: websocket }
+  - { match: { path: /d, form: { a: b } }, to: new, upgrade: websocket }
+`).Error()
+	for _, want := range []string{
+		`banyan.yaml:4:20: proxy.limits.upgrade_timeout: 48h0m0s: want 1ms to 24h`,
+		`banyan.yaml:6:40: routes[0].upgrade: legacy is fastcgi, and a script cannot switch protocols (to: an http upstream, at which the WebSocket server listens)`,
+		`banyan.yaml:7:48: routes[1].upgrade[0]: "web socket": want a protocol as a client's Upgrade names it (upgrade: websocket)`,
+		`banyan.yaml:7:73: routes[1].upgrade[2]: "WebSocket" is given twice`,
+		`banyan.yaml:7:84: routes[1].upgrade[3]: "h2c": requests would follow that no route sees (upgrade: websocket)`,
+		`banyan.yaml:7:89: routes[1].upgrade[4]: "TLS/1.2": requests would follow that no route sees`,
+		`banyan.yaml:7:98: routes[1].upgrade[5]: "": want a protocol`,
+		`routes[2].upgrade[0]: match.method is POST, and a WebSocket begins with GET (method: GET, or none)`,
+		`banyan.yaml:9:53: routes[3].upgrade: the route matches bodies, and a request with a body switches nothing (match path, query, header or cookie)`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("errors\n%s\nlack\n%s", text, want)
+		}
+	}
+	text = problems(t, small+`migrations:
+  m:
+    candidate: legacy
+    order_by: "x/{x}"
+    writes: [{ name: w, match: { path: /w }, params: { x: query.x }, upgrade: websocket }]
+    reads: [{ name: r, match: { path: /r }, params: { x: query.x }, upgrade: websocket, compare: [] }]
+    upgrade: websocket
+`).Error()
+	for _, want := range []string{
+		`banyan.yaml:7:70: migrations.m.writes[0].upgrade: a write route cannot switch protocols: nothing that follows would be recorded (routes: [{ match: { path: /chat }, to: legacy, upgrade: websocket }])`,
+		`banyan.yaml:8:69: migrations.m.reads[0].upgrade: a read route cannot switch protocols: nothing that follows could be compared (routes: [`,
+		`banyan.yaml:9:5: migrations.m.upgrade: unknown key`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("errors\n%s\nlack\n%s", text, want)
+		}
+	}
+}

@@ -261,6 +261,11 @@ func parseDuration(s string) (time.Duration, error) {
 	return t, err
 }
 
+// misplacer is a struct that can say why a key is known elsewhere, and not here; "" of any other.
+type misplacer interface {
+	misplaced(key string) (why, hint string)
+}
+
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
 		d.fail(n, path, "", "want a mapping with %s, not a %s", strings.Join(fieldNames(v.Type()), ", "), kindName(n))
@@ -276,6 +281,12 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		}
 		seen[name] = key.Line
 		f, ok := fieldByName(v, name)
+		if m, is := v.Addr().Interface().(misplacer); !ok && is {
+			if why, hint := m.misplaced(name); why != "" {
+				d.fail(key, join(path, name), hint, "%s", why)
+				continue
+			}
+		}
 		if !ok {
 			d.fail(key, join(path, name), suggest(name, fieldNames(v.Type())), "unknown key")
 			continue

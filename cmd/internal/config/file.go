@@ -80,13 +80,16 @@ type Limits struct {
 	Buffered             Bytes `yaml:"buffered"` // memory of all bodies that are held for routes, half of it for what HTTP/2 clients send ahead; what needs more gets 503, who sends ahead waits; default 512MiB
 	// BodyRate is what a client has to send of a body each second, on average over body_timeout, and over HTTP/2 what it has
 	// to take of each answer, on average over write_timeout; 0: no floor. Default 100B.
-	BodyRate      *Bytes        `yaml:"body_rate"`
-	BodyTimeout   time.Duration `yaml:"body_timeout"`   // between two pieces of a body; default 30s
-	WriteTimeout  time.Duration `yaml:"write_timeout"`  // until a client takes more of an answer; default 60s
-	Streams       int           `yaml:"streams"`        // requests at a time on one HTTP/2 connection; default 100
-	HeaderTimeout time.Duration `yaml:"header_timeout"` // default 5s
-	IdleTimeout   time.Duration `yaml:"idle_timeout"`   // default 75s
-	Drain         time.Duration `yaml:"drain"`          // how long a stop waits for requests under way; default 30s
+	BodyRate     *Bytes        `yaml:"body_rate"`
+	BodyTimeout  time.Duration `yaml:"body_timeout"`  // between two pieces of a body; default 30s
+	WriteTimeout time.Duration `yaml:"write_timeout"` // until a client takes more of an answer; default 60s
+	// UpgradeTimeout is how long a connection that has switched protocols may be silent both ways; default 10m. Let the
+	// server's pings be more frequent.
+	UpgradeTimeout time.Duration `yaml:"upgrade_timeout"`
+	Streams        int           `yaml:"streams"`        // requests at a time on one HTTP/2 connection; default 100
+	HeaderTimeout  time.Duration `yaml:"header_timeout"` // default 5s
+	IdleTimeout    time.Duration `yaml:"idle_timeout"`   // default 75s
+	Drain          time.Duration `yaml:"drain"`          // how long a stop waits for requests under way, and leaves WebSockets open; default 30s
 }
 
 // Journal is the proxy's durable local log.
@@ -103,7 +106,7 @@ type Upstream struct {
 	HTTP           Instances     `yaml:"http"`
 	FastCGI        *FastCGI      `yaml:"fastcgi"`         // php-fpm, with no web server before it
 	Timeout        time.Duration `yaml:"timeout"`         // to the first byte of an answer; default 60s for legacy, 1s for others
-	MaxConnections int           `yaml:"max_connections"` // to each instance, which is also its requests under way; default 512
+	MaxConnections int           `yaml:"max_connections"` // to each instance, which is also its requests under way, open WebSockets included; default 512
 	// MaxRequests bounds the requests under way at all instances together, where they share a database that takes no
 	// more. Default: max_connections for each instance.
 	MaxRequests int `yaml:"max_requests"`
@@ -186,6 +189,9 @@ type PlainRoute struct {
 	Name  string      `yaml:"name"`
 	Match route.Match `yaml:"match"`
 	To    string      `yaml:"to"`
+	// Upgrade is what a connection may be switched to (RFC 9110 7.8), "websocket" or a list; it then carries whatever
+	// both sides say until they end it. Default: none; a request that asks for one goes on as a plain request.
+	Upgrade Protocols `yaml:"upgrade"`
 }
 
 // Migration is what is moved together: one kind of entity, its writes, its reads, its read model, its evidence.

@@ -12,6 +12,12 @@ type Instances []string
 // alone implements the decoder's lone.
 func (Instances) alone() {}
 
+// Protocols are what a connection may be switched to; in the file one may stand alone.
+type Protocols []string
+
+// alone implements the decoder's lone.
+func (Protocols) alone() {}
+
 // First is the address that stands for the upstream where one has to; "" without any.
 func (i Instances) First() string {
 	if len(i) == 0 {

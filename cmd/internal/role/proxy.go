@@ -154,7 +154,8 @@ func limits(f *config.File) (cfg proxy.Config, err error) {
 	l := f.Proxy.Limits
 	cfg = proxy.Config{MaxHead: int(l.Head), MaxBody: int64(l.Body), MaxConns: l.Connections, MaxStreams: l.Streams,
 		HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, MaxConnsPerClient: l.ConnectionsPerClient,
-		MaxBuffered: int64(l.Buffered), MinBodyRate: int(*l.BodyRate), BodyTimeout: l.BodyTimeout, WriteTimeout: l.WriteTimeout}
+		MaxBuffered: int64(l.Buffered), MinBodyRate: int(*l.BodyRate), BodyTimeout: l.BodyTimeout, WriteTimeout: l.WriteTimeout,
+		UpgradeTimeout: l.UpgradeTimeout}
 	if cfg.TrustedProxies, err = prefixes("trusted_proxies", f.Proxy.TrustedProxies); err != nil {
 		return cfg, err
 	}
@@ -291,7 +292,7 @@ func (p *Proxy) table(f *config.File, backends map[string]*backend) (*migrate.Co
 	if err != nil {
 		return nil, err
 	}
-	c := &migrate.Config{Table: table, Legacy: backends["legacy"].Upstream, Upstreams: map[string]upstream.Upstream{}, Migrations: map[event.Migration]*migrate.Migration{},
+	c := &migrate.Config{Table: table, Legacy: backends["legacy"].Upstream, Upstreams: map[string]upstream.Upstream{}, Upgrades: map[string][]string{}, Migrations: map[event.Migration]*migrate.Migration{},
 		Sessions: migrate.Sessions{Cookie: f.Proxy.Sessions.Cookie, Player: f.Proxy.Sessions.Player, Players: p.players},
 		Journal:  p.Journal, Replica: event.Replica(p.f.Proxy.Replica), Redact: red, Inline: int(f.Proxy.Limits.Inline), Tracer: p.o.Tracer, Log: p.o.Log,
 		Retired: func() { p.release(connectionsOf(backends)) }}
@@ -299,7 +300,7 @@ func (p *Proxy) table(f *config.File, backends map[string]*backend) (*migrate.Co
 		c.Ack = journal.AckMemory
 	}
 	for _, r := range f.Routes {
-		c.Upstreams[r.Name] = backends[r.To].Upstream
+		c.Upstreams[r.Name], c.Upgrades[r.Name] = backends[r.To].Upstream, r.Upgrade
 	}
 	if p.Follower != nil {
 		c.States, c.Leased, c.Model, c.Copies = p.Follower.State, p.Beacon.Leased, p.Tracker, p.Pairs.Under(f.Fingerprint(p.o.Build))
@@ -366,9 +367,14 @@ func (p *Proxy) hashKey() ([]byte, error) {
 func (p *Proxy) Failed() <-chan error { return p.served }
 
 // Stop drains: clients first, then the journal, then the mirror. What Kafka does not take in time stays in the journal
-// for the next start.
+// for the next start. Clients may take all of the time, as one with an open WebSocket does: the rest has two seconds.
 func (p *Proxy) Stop(ctx context.Context) error {
 	err := p.Srv.Shutdown(ctx)
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(context.WithoutCancel(ctx), 2*time.Second, context.Cause(ctx))
+		defer cancel()
+	}
 	if p.Pairs != nil {
 		p.Pairs.Stop()
 	}

@@ -65,6 +65,8 @@ func TestWhatARunningProcessTakesOver(t *testing.T) {
 		{"127.0.0.1:2\" }", "127.0.0.1:2\", timeout: 9s }, more: { http: \"http://127.0.0.1:3\" }", both},
 		{"127.0.0.1:2\"", "127.0.0.1:3\"", proxies}, // whom the comparers ask
 		{"path: /new", "path: /newer", proxies},     // evidence is bound to it
+		{"path: /new }", "path: /new }, upgrade: websocket", proxies},
+		{"limits: {", "limits: { upgrade_timeout: 9s,", both},
 		{"order_by: \"match", "order_by: \"game", none},
 		{"path: /move", "path: /go", proxies},
 		{"candidate_path: \"/m/", "wait: 9ms, candidate_path: \"/n/", proxies},

@@ -58,6 +58,10 @@ var instruments = []instrument{
 	{"banyan.server.refused", counter, "{connection}", "Connections refused because there were too many.", nil},
 	{"banyan.server.client.refused", counter, "{connection}", "Connections refused because their client had too many.", nil},
 	{"banyan.server.proxy_header.failures", counter, "{connection}", "Connections closed because their PROXY header was missing or wrong.", nil},
+	{"banyan.server.tunnels", gauge, "{connection}", "Connections of clients that have switched protocols (WebSocket) and are open.", nil},
+	{"banyan.server.tunnels.ended", counter, "{connection}", "Connections that had switched protocols and have ended.", nil},
+	{"banyan.server.tunnels.duration", counter, "s", "Time for which those that have ended were open, in all. Their requests' duration ends with the 101.", nil},
+	{"banyan.server.tunnels.io", counter, "By", "Bytes through connections that have switched protocols, as the proxy's clients send (receive) and get (transmit) them.", []string{"network.io.direction"}},
 	{"banyan.server.buffered", gauge, "By", "Memory of bodies that are held for routes, and of what HTTP/2 clients may send ahead.", nil},
 	{"banyan.server.buffered.overflows", counter, "{request}", "Bodies that were not held because others took all the memory for it.", nil},
 

@@ -38,6 +38,13 @@ func (p *Provider) ObserveProxy(s Sources) error {
 		observe("banyan.server.refused", func() []Value { return One(s.Server().Refused) })
 		observe("banyan.server.client.refused", func() []Value { return One(s.Server().Turned) })
 		observe("banyan.server.proxy_header.failures", func() []Value { return One(s.Server().Strangers) })
+		observe("banyan.server.tunnels", func() []Value { return One(s.Server().Tunnels.Open) })
+		observe("banyan.server.tunnels.ended", func() []Value { return One(s.Server().Tunnels.Ended) })
+		observe("banyan.server.tunnels.duration", func() []Value { return One(s.Server().Tunnels.Time.Seconds()) })
+		observe("banyan.server.tunnels.io", func() []Value {
+			t := s.Server().Tunnels
+			return []Value{{float64(t.Received), []string{"receive"}}, {float64(t.Sent), []string{"transmit"}}}
+		})
 		observe("banyan.server.buffered", func() []Value { return One(s.Server().Buffered) })
 		observe("banyan.server.buffered.overflows", func() []Value { return One(s.Server().Overflow) })
 	}

@@ -242,7 +242,10 @@ func TestProxySources(t *testing.T) {
 	c := &migrate.Counters{}
 	c.Writes.Store(5)
 	err := p.ObserveProxy(Sources{
-		Server:    func() proxy.Stats { return proxy.Stats{Conns: 3, Turned: 4, Strangers: 5, Buffered: 6, Overflow: 7} },
+		Server: func() proxy.Stats {
+			return proxy.Stats{Conns: 3, Turned: 4, Strangers: 5, Buffered: 6, Overflow: 7,
+				Tunnels: proxy.TunnelStats{Open: 8, Ended: 9, Received: 10, Sent: 11, Time: 12 * time.Second}}
+		},
 		Upstreams: func() map[string]upstream.Stats { return map[string]upstream.Stats{"legacy": {Open: 4, Idle: 1}} },
 		Balancers: func() map[string]balance.Stats {
 			return map[string]balance.Stats{"legacy": {Waiting: 2, Turned: balance.Turned{Full: 7}, Open: true, Instances: []balance.InstanceStats{
@@ -267,6 +270,11 @@ func TestProxySources(t *testing.T) {
 		`banyan_server_proxy_header_failures_total 5`,
 		`banyan_server_buffered_bytes 6`,
 		`banyan_server_buffered_overflows_total 7`,
+		`banyan_server_tunnels 8`,
+		`banyan_server_tunnels_ended_total 9`,
+		`banyan_server_tunnels_duration_seconds_total 12`,
+		`banyan_server_tunnels_io_bytes_total{network_io_direction="receive"} 10`,
+		`banyan_server_tunnels_io_bytes_total{network_io_direction="transmit"} 11`,
 		`http_client_open_connections{banyan_upstream_name="legacy",http_connection_state="active"} 3`,
 		`banyan_upstream_instance_state{banyan_upstream_instance="http://10.0.0.1",banyan_upstream_name="legacy"} 3`,
 		`banyan_upstream_instance_state{banyan_upstream_instance="http://10.0.0.2",banyan_upstream_name="legacy"} 1`,
