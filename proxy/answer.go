@@ -171,6 +171,7 @@ func (p *pass) append(out []byte) (b []byte, end bool, err error) {
 func (p *pass) copy() error {
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
+	var turns fair
 	for {
 		data := buf[wire.ChunkRoom : copySize-wire.ChunkTail]
 		n, end, err := p.c.Body(data)
@@ -200,6 +201,7 @@ func (p *pass) copy() error {
 		if end {
 			return nil
 		}
+		turns.pass(n)
 	}
 }
 

@@ -202,6 +202,7 @@ func (x *Exchange) scratch(m *upstream.Message) []byte { return m.Head[len(m.Hea
 func (x *Exchange) stream(c upstream.Conn) error {
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
+	var turns fair
 	for {
 		n, end, err := x.readBody(buf[:])
 		x.streamed = x.streamed || n > 0
@@ -214,6 +215,7 @@ func (x *Exchange) stream(c upstream.Conn) error {
 		if err := c.SendBody(buf[:n], end); err != nil || end {
 			return err
 		}
+		turns.pass(n)
 	}
 }
 
