@@ -3,7 +3,7 @@ package proxy
 import "runtime"
 
 // fairShare is how many bytes of one body pass before other requests have their turn.
-const fairShare = 256 << 10
+const fairShare = 64 << 10
 
 // fair lets others run while a large body passes. Where both sides are fast a goroutine that copies never waits, and
 // holds its processor until the runtime takes it away after 10 ms: two hundred uploads made everybody wait for seconds.
