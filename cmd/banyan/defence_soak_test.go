@@ -14,7 +14,7 @@ func TestSoakIdleConnections(t *testing.T) {
 
 func TestSoakSlowClientsAndUploads(t *testing.T) {
 	got, without, with := besieged(t, 1000, 200, 64<<20)
-	t.Logf("1000 slow clients and 200 uploads of 64 MiB: at most %d MiB; others' p99 %v, %v without", got, with, without)
+	t.Logf("1000 slow clients and 200 uploads of 64 MiB: at most %d MiB; others %v; without %v", got, with, without)
 	if got > 300 {
 		t.Errorf("%d MiB, want at most 300", got)
 	}

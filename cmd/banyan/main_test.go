@@ -23,6 +23,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(uploadsEnv) != "" {
+		upload()
+		return
+	}
 	dir, err := os.MkdirTemp("", "banyan")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
