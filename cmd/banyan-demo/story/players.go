@@ -16,14 +16,12 @@ import (
 
 // crowd is everybody who plays, and the load balancer in front: where new connections go can be changed while they play.
 type crowd struct {
-	size      scene.Size
-	rate      float64
-	transport *http.Transport
-	meter     *meter
+	size  scene.Size
+	rate  float64
+	meter *meter
 
-	mu   sync.Mutex // guards the fields below
-	to   string
-	open map[string]int // connections by address
+	mu   sync.Mutex // guards the field below, and what a line counts
+	line *line      // of new requests
 
 	shift *shift
 	gone  play.Totals // of the shifts that have ended
@@ -45,32 +43,49 @@ type shift struct {
 const traders = 2
 
 func newCrowd(size scene.Size, rate float64) *crowd {
-	c := &crowd{size: size, rate: rate, open: map[string]int{}}
-	c.transport = &http.Transport{MaxIdleConnsPerHost: size.Matches * size.Players, DisableCompression: true, DialContext: c.dial}
-	c.meter = &meter{next: c.transport}
+	c := &crowd{size: size, rate: rate}
+	c.meter = &meter{next: c}
 	return c
 }
 
 // players is how many play.
 func (c *crowd) players() int { return c.size.Matches * (c.size.Players - traders) }
 
-func (c *crowd) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	c.mu.Lock()
-	to := c.to
-	c.mu.Unlock()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", to)
-	if err != nil {
-		return nil, err
-	}
-	c.count(to, 1)
-	return &counted{Conn: conn, closed: func() { c.count(to, -1) }}, nil
+// line carries requests to one address.
+type line struct {
+	*http.Transport
+	asking int // requests without an answer
+	open   int // connections
 }
 
-func (c *crowd) count(to string, n int) {
+func (c *crowd) newLine(addr string) *line {
+	l := &line{Transport: &http.Transport{MaxIdleConnsPerHost: c.size.Matches * c.size.Players, DisableCompression: true}}
+	l.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		c.count(&l.open, 1)
+		return &counted{Conn: conn, closed: func() { c.count(&l.open, -1) }}, nil
+	}
+	return l
+}
+
+func (c *crowd) count(what *int, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open[to] += n
+	*what += n
+}
+
+// RoundTrip asks where requests go now.
+func (c *crowd) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	l := c.line
+	l.asking++
+	c.mu.Unlock()
+	defer c.count(&l.asking, -1)
+	return l.Transport.RoundTrip(r)
 }
 
 // counted tells of its end once.
@@ -86,30 +101,33 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// switchTo sends new connections to addr, and waits until none is left elsewhere: what is under way ends where it began.
+// switchTo sends new requests to addr, and waits until no connection is left elsewhere: what is under way ends where it
+// began.
 func (c *crowd) switchTo(ctx context.Context, addr string) error {
+	l := c.newLine(addr)
 	c.mu.Lock()
-	c.to = addr
+	old := c.line
+	c.line = l
 	c.mu.Unlock()
-	for {
-		c.transport.CloseIdleConnections()
-		left := 0
+	for old != nil {
 		c.mu.Lock()
-		for to, n := range c.open {
-			if to != addr {
-				left += n
-			}
-		}
+		asking, open := old.asking, old.open
 		c.mu.Unlock()
-		if left == 0 {
-			return nil
+		if asking == 0 {
+			// Not before: net/http keeps a connection as idle a moment before it hands over an answer without a body,
+			// and would then close it under that answer.
+			old.CloseIdleConnections()
+			if open == 0 {
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d connections did not leave: %w", left, ctx.Err())
+			return fmt.Errorf("%d connections did not leave: %w", open, ctx.Err())
 		case <-time.After(10 * time.Millisecond): // answers under way have no common signal
 		}
 	}
+	return nil
 }
 
 // begin has everybody log in and play, in the place of those who played before.

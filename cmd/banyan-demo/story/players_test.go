@@ -29,8 +29,10 @@ func TestTheLoadBalancerMovesEverybody(t *testing.T) {
 	}
 	a, b := serve("a"), serve("b")
 	c := newCrowd(scene.Size{Matches: 1, Players: 10}, 0)
-	c.to = strings.TrimPrefix(a.URL, "http://")
-	client := &http.Client{Transport: c.transport}
+	if err := c.switchTo(t.Context(), strings.TrimPrefix(a.URL, "http://")); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: c}
 	ctx, stop := context.WithCancel(t.Context())
 	var players sync.WaitGroup
 	for range 8 {
@@ -65,7 +67,7 @@ func TestTheLoadBalancerMovesEverybody(t *testing.T) {
 	if now := count("a"); now != at {
 		t.Fatalf("%d requests went to the old address after all had moved", now-at)
 	}
-	c.transport.CloseIdleConnections()
+	c.line.CloseIdleConnections()
 }
 
 func TestPollsAreMeasuredByMatchNotByWhoAnswered(t *testing.T) {

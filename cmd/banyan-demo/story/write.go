@@ -29,7 +29,9 @@ var offAct = act{
 	"players play; a proxy is put in front of legacy",
 	"The first step of everybody: at stage off it passes everything through. Nobody may notice.",
 	func(s *Story, ctx context.Context) error {
-		s.crowd.to = strings.TrimPrefix(s.Set.Legacy, "http://")
+		if err := s.crowd.switchTo(ctx, strings.TrimPrefix(s.Set.Legacy, "http://")); err != nil {
+			return err
+		}
 		if err := s.crowd.begin(ctx); err != nil {
 			return err
 		}
