@@ -55,6 +55,11 @@ func (h *Handler) page(x *proxy.Exchange, c *Config, d *route.Decision) {
 		h.pass(x, c, c.Legacy, nil)
 		return
 	}
+	h.mayShow(x, c, d, live)
+}
+
+// mayShow notes that the session may have seen anything of the migrations that are live.
+func (h *Handler) mayShow(x *proxy.Exchange, c *Config, d *route.Decision, live []event.Migration) {
 	seen := sights(d)
 	o := proxy.ForwardOptions{DropCookie: pending.OurCookies + "*", OnHead: func(_ *proxy.Exchange, a *wire.Response) proxy.Verdict {
 		learnFrom(c, a)
