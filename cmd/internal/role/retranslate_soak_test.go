@@ -4,6 +4,7 @@ package role
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -142,8 +143,9 @@ func TestSoakRetranslateSurvivesKills(t *testing.T) {
 	var child *victim
 	for deadline := time.Now().Add(5 * time.Minute); ; kills++ {
 		child = startChild(t, shadowEnv, w.env)
-		// The later ones are given more time, above all for the group sessions of those before to run out: in the end one comes through.
-		alive := time.Duration(300+rng.IntN(1500)+kills*kills*150) * time.Millisecond
+		// Each is given a third more time than the one before, so that the last ones die in the middle of the build however
+		// fast the machine is, and in the end one comes through.
+		alive := time.Duration(150*math.Pow(1.35, float64(kills))*(0.85+0.3*rng.Float64())) * time.Millisecond
 		for died := time.After(alive); died != nil; {
 			changed := w.proxy.Follower.Changed()
 			if w.proxy.Follower.State("units").Current() == 2 {
