@@ -12,7 +12,7 @@ type fair struct{ moved int }
 // pass is called with each piece of the body.
 func (f *fair) pass(n int) {
 	if f.moved += n; f.moved >= fairShare {
-		f.moved = 0
-		runtime.Gosched() // behind everybody who is ready
+		f.moved -= fairShare // pieces are a little smaller where they are chunked
+		runtime.Gosched()    // behind everybody who is ready
 	}
 }

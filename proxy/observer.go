@@ -2,7 +2,8 @@ package proxy
 
 import "time"
 
-// Observer is told of every exchange when its answer has ended, of one that switched protocols when its tunnel has. Done must not block, and must not keep o or its slices.
+// Observer is told of every exchange when its answer has ended, of one that switched protocols when its tunnel has. Done
+// must not block, and must not keep o or its slices.
 type Observer interface {
 	Done(o *Observation)
 }

@@ -39,34 +39,37 @@ func files(t *testing.T, n uint64) {
 	}
 }
 
-// memory is what a process holds, in MiB.
-func memory(t *testing.T, pid int) int {
+// status is a figure of a process in KiB, as proc_pid_status(5) names it.
+func status(t *testing.T, pid int, name string) int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(b), "VmRSS:")
+	_, after, _ := strings.Cut(string(b), name+":")
 	kib, err := strconv.Atoi(strings.Fields(after)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kib >> 10
+	return kib
 }
 
+// memory is what a process holds, in MiB.
+func memory(t *testing.T, pid int) int { t.Helper(); return status(t, pid, "VmRSS") >> 10 }
+
 // peak is the most that it held.
-func peak(t *testing.T, pid int) int {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
+func peak(t *testing.T, pid int) int { t.Helper(); return status(t, pid, "VmHWM") >> 10 }
+
+// TestWhatTheStartNeededIsGivenBack: soon after the port is open less of the program's file is resident.
+func TestWhatTheStartNeededIsGivenBack(t *testing.T) {
+	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", sink(t))
+	began, at := status(t, p.cmd.Process.Pid, "RssFile"), time.Now()
+	for now := began; now > began*3/4; now = status(t, p.cmd.Process.Pid, "RssFile") {
+		if time.Since(at) > 10*time.Second {
+			t.Fatalf("%d KiB of the file are resident, %d at the start", now, began)
+		}
+		time.Sleep(20 * time.Millisecond) // another process's memory gives no signal
 	}
-	_, after, _ := strings.Cut(string(b), "VmHWM:")
-	kib, err := strconv.Atoi(strings.Fields(after)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kib >> 10
 }
 
 // sink reads bodies and answers with their length.

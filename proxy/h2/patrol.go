@@ -150,7 +150,7 @@ func (c *Conn) patrolSocketLocked(t int64) {
 		if long := t - k.at; long >= int64(c.cfg.WriteTimeout) {
 			taken := c.takenLocked()
 			if !c.judgeLocked(taken-k.taken, long, long*int64(k.streams)) {
-				c.nc.Close() // what is to be said could not be written; the writer tells the streams
+				c.bare().Close() // what is to be said could not be written, TLS's last word neither; the writer tells the streams
 			}
 			k.at, k.taken, k.streams = t, taken, n
 		}
@@ -179,15 +179,19 @@ func (c *Conn) judgeLocked(taken, long, all int64) bool {
 	return true
 }
 
+// bare is the connection below TLS.
+func (c *Conn) bare() net.Conn {
+	if t, ok := c.nc.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return c.nc
+}
+
 // takenLocked is how many bytes the client's side has acknowledged, or if that is not known, how many were written in
 // whole queues.
 func (c *Conn) takenLocked() int64 {
-	nc := c.nc
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = t.NetConn()
-	}
 	n, ok := int64(0), false
-	if sc, has := nc.(syscall.Conn); has {
+	if sc, has := c.bare().(syscall.Conn); has {
 		if rc, err := sc.SyscallConn(); err == nil {
 			_ = rc.Control(func(fd uintptr) { n, ok = acknowledged(fd) }) // an error leaves ok false
 		}

@@ -77,9 +77,9 @@ func (c *Conn) readLocked(n int64) {
 	c.grantLocked(c.credit / 2)
 }
 
-// grantLocked fills the connection's receive window up, if no more than low is left of it. What a client can make the connection hold, the window and what
-// was received and not read, is paid for before it is granted, but for the window that the protocol gives. Refused is
-// more window, never what fits into one that was granted.
+// grantLocked fills the connection's receive window up, if no more than low is left of it. What a client can make the
+// connection hold, the window and what was received and not read, is paid for before it is granted, but for the window
+// that the protocol gives. Refused is more window, never what fits into one that was granted.
 func (c *Conn) grantLocked(low int64) {
 	all := c.recvWindow + c.held
 	if c.recvWindow <= low && c.err == nil {

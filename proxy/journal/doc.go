@@ -44,7 +44,10 @@
 //     the page cache when [Journal.AppendOutcome] returns. [Outcome.Sync] is there for callers who want fewer unknowns
 //     after power cuts, at the price of one more group commit per write. (TestKillLosesNothing, TestTornTail)
 //   - Appenders do not write to the file one by one: they copy to a buffer, and whoever writes takes all of it. Syncs
-//     overlap with the filling of the next buffer; no timer delays a commit. (BenchmarkGroupCommit)
+//     overlap with the filling of the next buffer. (BenchmarkGroupCommit)
+//   - A disk may be so fast that each write would have a sync of its own, which costs as much CPU as one for fifty. So while
+//     many writes are in flight syncs keep a distance, [Config.Pace]; none waits when every write in flight waits for it,
+//     as those of few clients do. (TestSyncsKeepDistance, TestWritesShareASync)
 //   - Every intent in flight holds back room for a bare outcome. When the disk is full an outcome is kept without its
 //     payload (flag Bare), and is shipped as unknown; it is not lost. (TestFullKeepsOutcomes)
 //   - Bytes that were written since the last flush stay in memory until a flush succeeds, at most

@@ -174,6 +174,7 @@ func (c Config) Producer(id string, more ...kgo.Opt) (*kgo.Client, error) {
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(2 * time.Millisecond),
 		kgo.ProducerBatchMaxBytes(1 << 20),
+		// Not lz4, whose writer takes 8 MiB of blocks for each client.
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 		kgo.UnknownTopicRetries(4),
 	}, more...)...)

@@ -24,8 +24,7 @@ import (
 type Config struct {
 	Table      *route.Table
 	Legacy     upstream.Upstream
-	Upstreams  map[string]upstream.Upstream // of plain routes, by the route's name
-	Upgrades   map[string][]string          // of plain routes, by the route's name: the protocols that may be switched to
+	Plain      map[string]Plain // by the route's name
 	Migrations map[event.Migration]*Migration
 	Sessions   Sessions
 
@@ -46,6 +45,12 @@ type Config struct {
 	// Retired is called once this config has been replaced and no exchange works with it any more, on the goroutine of
 	// the last of them: it must not block. What only this config used can be closed. Nil: nobody asks.
 	Retired func()
+}
+
+// Plain is where a plain route leads.
+type Plain struct {
+	To      upstream.Upstream
+	Upgrade []string // the protocols that may be switched to
 }
 
 // Sessions tells where legacy keeps the session and names the player.

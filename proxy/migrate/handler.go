@@ -10,7 +10,6 @@ import (
 	"banyan/proxy/journal"
 	"banyan/proxy/pending"
 	"banyan/proxy/route"
-	"banyan/proxy/upstream"
 
 	"go.opentelemetry.io/otel/trace/noop"
 )
@@ -71,7 +70,7 @@ func (h *Handler) Serve(x *proxy.Exchange) {
 	c := t.Config
 	if c.Table.Empty() {
 		h.Counters.Unrouted.Add(1)
-		h.pass(x, c, c.Legacy, nil)
+		h.legacy(x, c)
 		return
 	}
 	d := decisions.Get().(*route.Decision)
@@ -108,7 +107,7 @@ func (h *Handler) Serve(x *proxy.Exchange) {
 		h.Counters.Plain.Add(1)
 		x.Route = d.Routes[0].Name
 		d.Forget() // the connection may switch protocols, and stay for days
-		h.pass(x, c, c.Upstreams[x.Route], c.Upgrades[x.Route])
+		h.pass(x, c, c.Plain[x.Route])
 	default:
 		h.migrated(x, c, d)
 	}
@@ -135,17 +134,20 @@ func (h *Handler) migrated(x *proxy.Exchange, c *Config, d *route.Decision) {
 			return
 		}
 	}
-	h.pass(x, c, c.Legacy, nil) // a write at stage off
+	h.legacy(x, c) // a write at stage off
 }
 
-// pass forwards and hides nothing but our own cookie, and whatever asks for a protocol that is not among upgrade.
-func (h *Handler) pass(x *proxy.Exchange, c *Config, u upstream.Upstream, upgrade []string) {
-	o := proxy.ForwardOptions{Upgrade: upgrade}
+// legacy passes a request to legacy as it is.
+func (h *Handler) legacy(x *proxy.Exchange, c *Config) { h.pass(x, c, Plain{To: c.Legacy}) }
+
+// pass forwards and hides nothing but our own cookie, and whatever asks for a protocol that the route does not name.
+func (h *Handler) pass(x *proxy.Exchange, c *Config, p Plain) {
+	o := proxy.ForwardOptions{Upgrade: p.Upgrade}
 	if c.Model != nil {
 		o.DropCookie = pending.OurCookies + "*"
 	}
 	o.OnHead = h.learn(c)
-	if _, err := x.Forward(u, o); err != nil {
+	if _, err := x.Forward(p.To, o); err != nil {
 		x.Fail(err)
 	}
 }

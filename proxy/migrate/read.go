@@ -34,12 +34,12 @@ func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
 	m := c.Migrations[d.Routes[i].Migration]
 	s := c.States(d.Routes[i].Migration)
 	if m == nil || !s.Stage.Compares() {
-		h.pass(x, c, c.Legacy, nil)
+		h.legacy(x, c)
 		return
 	}
 	r := &read{m: m, name: d.Routes[i].Name, params: d.Params(i), state: s, d: d}
 	if r.route = m.Reads[r.name]; r.route == nil { // the file names no path at the candidate
-		h.pass(x, c, c.Legacy, nil)
+		h.legacy(x, c)
 		return
 	}
 	if v, ok := h.player(c, d); ok {
@@ -51,7 +51,7 @@ func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
 	key, known := m.Key.Expand(value)
 	target, askable := r.route.CandidateTarget.Expand(escaped(value))
 	if !known || !askable {
-		h.pass(x, c, c.Legacy, nil)
+		h.legacy(x, c)
 		return
 	}
 	r.key, r.target = event.OrderingKey(key), target

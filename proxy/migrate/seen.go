@@ -48,11 +48,11 @@ func setSeen(a *wire.Response, s pending.Seen) {
 func (h *Handler) page(x *proxy.Exchange, c *Config, d *route.Decision) {
 	live := c.live()
 	if len(live) == 0 || c.Sessions.Cookie == "" {
-		h.pass(x, c, c.Legacy, nil)
+		h.legacy(x, c)
 		return
 	}
 	if _, ok := d.Cookie(c.Sessions.Cookie); !ok {
-		h.pass(x, c, c.Legacy, nil)
+		h.legacy(x, c)
 		return
 	}
 	h.mayShow(x, c, d, live)

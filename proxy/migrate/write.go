@@ -80,7 +80,7 @@ func (h *Handler) write(x *proxy.Exchange, c *Config, d *route.Decision, w *writ
 			_ = x.Reply(503, retryLater, []byte("writes cannot be recorded at the moment\n")) // the client may be gone
 			return
 		}
-		h.pass(x, c, c.Legacy, nil)
+		h.legacy(x, c)
 		return
 	}
 	id := event.WriteID{Replica: c.Replica, Epoch: event.Epoch(c.Journal.Epoch()), Seq: event.Seq(seq)}

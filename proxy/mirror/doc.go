@@ -7,6 +7,8 @@
 // Kafka is down, slow or lacks a topic it tries for ever, with backoff, and holds one bounded batch in memory: the
 // rest waits in the journal, and the append side does not notice. It says so once, and once when it goes on.
 //
+// Batches keep a distance of up to [Config.Pace] while they are full; the first write after a silence never waits.
+//
 // A mark is published only after everything that it covers was acknowledged: a look at the journal is taken first
 // ([journal.Mark]), then shipping goes on until the look's highest shipping sequence, then the look is published, to
 // the partitions that got records at once and to all at least every [Config.MarkEvery].

@@ -49,3 +49,23 @@ func TestStopEndsTheRest(t *testing.T) {
 		}
 	})
 }
+
+// TestWritesShareABatch: what comes while a batch keeps its distance is shipped together.
+func TestWritesShareABatch(t *testing.T) {
+	j := openJournal(t, t.TempDir())
+	shipped := make(chan int, 64)
+	startMirror(t, j, fake(t, "pace"), func(c *Config) {
+		c.Pace = 48 * time.Second // 3 s after a batch of one
+		c.Hooks.Shipped = func(n int, _ time.Duration) { shipped <- n }
+	})
+	write(t, j, "match/1", "first")
+	if n := <-shipped; n != 1 {
+		t.Fatalf("the first batch has %d writes", n)
+	}
+	for range 10 {
+		write(t, j, "match/1", "x")
+	}
+	if n := <-shipped; n != 10 {
+		t.Errorf("ten writes right after it are shipped in pieces, the first of %d", n)
+	}
+}

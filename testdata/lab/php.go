@@ -102,12 +102,29 @@ func PHPServer(t testing.TB, root string, workers int, env map[string]string, ro
 
 // StartPHPServer starts a server; Stop ends it. Sessions are kept in its directory.
 func StartPHPServer(ctx context.Context, opts Options, root string, workers int, env map[string]string, router ...string) (*PHPBuiltinServer, error) {
+	return startPHP(ctx, opts, root, func(php, root string, s *PHPBuiltinServer) *exec.Cmd {
+		cmd := exec.Command(php, append([]string{"-d", "session.save_path=" + s.dir, "-S", s.Addr, "-t", root}, router...)...)
+		cmd.Env = append(environ(env), "PHP_CLI_SERVER_WORKERS="+strconv.Itoa(defaultWorkers(workers)))
+		return cmd
+	})
+}
+
+// PHPScript is a script that serves by itself: `php script host:port`.
+func PHPScript(t testing.TB, script string) *PHPBuiltinServer {
+	t.Helper()
+	return private(t, func(ctx context.Context, opts Options) (*PHPBuiltinServer, error) {
+		return startPHP(ctx, opts, script, func(php, script string, s *PHPBuiltinServer) *exec.Cmd { return exec.Command(php, script, s.Addr) })
+	})
+}
+
+// startPHP starts what command makes of the interpreter and the path, which it is given as an absolute one.
+func startPHP(ctx context.Context, opts Options, path string, command func(php, path string, s *PHPBuiltinServer) *exec.Cmd) (*PHPBuiltinServer, error) {
 	php, err := find("PHP", "php")
 	if err != nil {
 		return nil, err
 	}
-	if root, err = filepath.Abs(root); err != nil {
-		return nil, fmt.Errorf("root of php: %w", err)
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("what php serves: %w", err)
 	}
 	return retried(ctx, func() (*PHPBuiltinServer, error) {
 		p, err := newProcess("php", opts)
@@ -119,41 +136,9 @@ func StartPHPServer(ctx context.Context, opts Options, root string, workers int,
 			return nil, err
 		}
 		s := &PHPBuiltinServer{Process: p, Addr: loopback(port), URL: "http://" + loopback(port)}
-		p.command = func() *exec.Cmd {
-			cmd := exec.Command(php, append([]string{"-d", "session.save_path=" + p.dir, "-S", s.Addr, "-t", root}, router...)...)
-			cmd.Env = append(environ(env), "PHP_CLI_SERVER_WORKERS="+strconv.Itoa(defaultWorkers(workers)))
-			return cmd
-		}
+		p.command = func() *exec.Cmd { return command(php, path, s) }
 		p.ready = func(ctx context.Context) error { return dial(ctx, "tcp", s.Addr) }
 		return s, nil
-	})
-}
-
-// PHPScript is a script that serves by itself: `php script host:port`.
-func PHPScript(t testing.TB, script string) *PHPBuiltinServer {
-	t.Helper()
-	return private(t, func(ctx context.Context, opts Options) (*PHPBuiltinServer, error) {
-		php, err := find("PHP", "php")
-		if err != nil {
-			return nil, err
-		}
-		if script, err = filepath.Abs(script); err != nil {
-			return nil, fmt.Errorf("script of php: %w", err)
-		}
-		return retried(ctx, func() (*PHPBuiltinServer, error) {
-			p, err := newProcess("php", opts)
-			if err != nil {
-				return nil, err
-			}
-			port, err := freePort()
-			if err != nil {
-				return nil, err
-			}
-			s := &PHPBuiltinServer{Process: p, Addr: loopback(port), URL: "http://" + loopback(port)}
-			p.command = func() *exec.Cmd { return exec.Command(php, script, s.Addr) }
-			p.ready = func(ctx context.Context) error { return dial(ctx, "tcp", s.Addr) }
-			return s, nil
-		})
 	})
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"banyan/cmd/internal/play"
 	"banyan/legacyadapter/fastcgi"
-	"banyan/proxy"
 	"banyan/testdata/game"
 	"banyan/testdata/lab"
 )
@@ -55,22 +54,8 @@ func TestPlaysOnPHPFPMAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer u.Close()
-	s, err := proxy.NewServer(proxy.Config{}, &proxy.Passthrough{Upstream: u}, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := proxy.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }() // ends with Shutdown
-	playThrough(t, "http://"+l.Addr().String(), address, db)
-	if err := s.Shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
-	<-done
+	t.Cleanup(u.Close)
+	playThrough(t, "http://"+passThrough(t, u), address, db)
 }
 
 // endpoints that a play-through of two thousand requests is sure to touch.

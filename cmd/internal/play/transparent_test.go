@@ -179,12 +179,9 @@ func cut(t *testing.T, message []byte) (lines []string, body string) {
 	return lines, string(rest)
 }
 
-func passThrough(t *testing.T, legacy string) (addr string) {
+// passThrough is a proxy that hands everything to u.
+func passThrough(t *testing.T, u upstream.Upstream) (addr string) {
 	t.Helper()
-	u, err := upstream.New(upstream.Config{Name: "legacy", URL: "http://" + legacy})
-	if err != nil {
-		t.Fatal(err)
-	}
 	s, err := proxy.NewServer(proxy.Config{}, &proxy.Passthrough{Upstream: u}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -200,9 +197,18 @@ func passThrough(t *testing.T, legacy string) (addr string) {
 			t.Error(err)
 		}
 		<-done
-		u.Close()
 	})
 	return l.Addr().String()
+}
+
+func overHTTP(t *testing.T, legacy string) upstream.Upstream {
+	t.Helper()
+	u, err := upstream.New(upstream.Config{Name: "legacy", URL: "http://" + legacy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.Close)
+	return u
 }
 
 // TestTheGameCannotTell plays through the proxy, with a tap on each side of it: what legacy got and what the players got
@@ -212,7 +218,7 @@ func TestTheGameCannotTell(t *testing.T) {
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 4, Env: address.Env(t.TempDir(), true)})
 	legacy := strings.TrimPrefix(lab.NginxPHP(t, fpm, game.Root()), "http://")
 	behind := &tap{legacy: legacy}
-	before := &recorder{addr: passThrough(t, behind.serve(t))}
+	before := &recorder{addr: passThrough(t, overHTTP(t, behind.serve(t)))}
 	const requests = 1000
 	d, err := play.New(play.Config{BaseURL: "http://" + before.addr, Players: 12, Matches: 2, Seed: 2, Requests: requests, Transport: before})
 	if err != nil {
@@ -258,7 +264,7 @@ func TestDirectAndThrough(t *testing.T) {
 	address, _ := world(t)
 	fpm := lab.PHPFPM(t, lab.PHPFPMConfig{Root: game.Root(), Workers: 4, Env: address.Env(t.TempDir(), true)})
 	legacy := strings.TrimPrefix(lab.NginxPHP(t, fpm, game.Root()), "http://")
-	through := passThrough(t, legacy)
+	through := passThrough(t, overHTTP(t, legacy))
 	for _, c := range []struct{ method, target, fields, body string }{
 		{"GET", "/", "", ""},
 		{"GET", "/index.php?page=login", "", ""},

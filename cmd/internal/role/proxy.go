@@ -33,7 +33,6 @@ import (
 	"banyan/proxy/route"
 	"banyan/proxy/session"
 	"banyan/proxy/stage"
-	"banyan/proxy/upstream"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -292,7 +291,7 @@ func (p *Proxy) table(f *config.File, backends map[string]*backend) (*migrate.Co
 	if err != nil {
 		return nil, err
 	}
-	c := &migrate.Config{Table: table, Legacy: backends["legacy"].Upstream, Upstreams: map[string]upstream.Upstream{}, Upgrades: map[string][]string{}, Migrations: map[event.Migration]*migrate.Migration{},
+	c := &migrate.Config{Table: table, Legacy: backends["legacy"].Upstream, Plain: map[string]migrate.Plain{}, Migrations: map[event.Migration]*migrate.Migration{},
 		Sessions: migrate.Sessions{Cookie: f.Proxy.Sessions.Cookie, Player: f.Proxy.Sessions.Player, Players: p.players},
 		Journal:  p.Journal, Replica: event.Replica(p.f.Proxy.Replica), Redact: red, Inline: int(f.Proxy.Limits.Inline), Tracer: p.o.Tracer, Log: p.o.Log,
 		Retired: func() { p.release(connectionsOf(backends)) }}
@@ -300,7 +299,7 @@ func (p *Proxy) table(f *config.File, backends map[string]*backend) (*migrate.Co
 		c.Ack = journal.AckMemory
 	}
 	for _, r := range f.Routes {
-		c.Upstreams[r.Name], c.Upgrades[r.Name] = backends[r.To].Upstream, r.Upgrade
+		c.Plain[r.Name] = migrate.Plain{To: backends[r.To].Upstream, Upgrade: r.Upgrade}
 	}
 	if p.Follower != nil {
 		c.States, c.Leased, c.Model, c.Copies = p.Follower.State, p.Beacon.Leased, p.Tracker, p.Pairs.Under(f.Fingerprint(p.o.Build))
