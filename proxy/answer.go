@@ -171,13 +171,14 @@ func (p *pass) append(out []byte) (b []byte, end bool, err error) {
 func (p *pass) copy() error {
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
-	var turns fair
+	turns := fair{turns: p.x.conn.srv.turns}
 	for {
 		data := buf[wire.ChunkRoom : copySize-wire.ChunkTail]
 		n, end, err := p.c.Body(data)
 		if err != nil {
 			return err
 		}
+		turns.pass(n)
 		p.took(data[:n])
 		if end {
 			p.end()
@@ -201,7 +202,6 @@ func (p *pass) copy() error {
 		if end {
 			return nil
 		}
-		turns.pass(n)
 	}
 }
 

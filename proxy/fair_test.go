@@ -1,9 +1,13 @@
 package proxy
 
 import (
+	"net"
+	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"banyan/proxy/upstream"
 )
@@ -12,6 +16,7 @@ import (
 type tireless struct {
 	upstream.Conn
 	pieces int
+	sent   func() error // called with each piece
 }
 
 func (c *tireless) next(p []byte) (n int, end bool, err error) {
@@ -20,41 +25,205 @@ func (c *tireless) next(p []byte) (n int, end bool, err error) {
 }
 
 func (c *tireless) receive(_ *Exchange, p []byte) (n int, end bool, err error) { return c.next(p) }
-func (c *tireless) send(*Exchange, []byte, int, bool) error                    { return nil }
-func (c *tireless) SendBody([]byte, bool) error                                { return nil }
+func (c *tireless) send(*Exchange, []byte, int, bool) error                    { return c.sent() }
+func (c *tireless) SendBody([]byte, bool) error                                { return c.sent() }
 func (c *tireless) Body(p []byte) (n int, end bool, err error)                 { return c.next(p) }
 
-// TestOthersHaveTheirTurn: on one processor others run while a body passes that nothing ever stops.
-func TestOthersHaveTheirTurn(t *testing.T) {
+// ways are those of a large body.
+var ways = map[string]func(x *Exchange, c *tireless) error{
+	"upload":   func(x *Exchange, c *tireless) error { return x.stream(c) },
+	"download": func(x *Exchange, c *tireless) error { return (&pass{x: x, c: c, o: &x.opts, res: &x.res}).copy() },
+}
+
+// bulk is an exchange whose body passes by way of c.
+func bulk(s *Server, c *tireless) *Exchange {
+	x := newExchange()
+	x.client, x.conn = c, &conn{srv: s, cfg: &Config{MaxBody: 1 << 40}}
+	return x
+}
+
+func turnsOnly() *Server { return &Server{turns: newTurns()} }
+
+// TestOthersAreNoticed: on one processor whoever waits for the network is served while a body passes that nothing ever stops.
+func TestOthersAreNoticed(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	const pieces = 200
-	for name, pass := range map[string]func(x *Exchange, c *tireless) error{
-		"upload":   func(x *Exchange, c *tireless) error { return x.stream(c) },
-		"download": func(x *Exchange, c *tireless) error { return (&pass{x: x, c: c, o: &x.opts, res: &x.res}).copy() },
-	} {
-		c := &tireless{pieces: pieces}
-		x := newExchange()
-		x.client, x.conn = c, &conn{cfg: &Config{MaxBody: 1 << 40}}
-		var turns atomic.Int64
-		done, ended := make(chan struct{}), make(chan struct{})
-		go func() { // ends when the body has passed
+	const pieces, bulkAfter, most = 400, bulkMin / copySize, 4
+	for name, way := range ways {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		var served atomic.Int64
+		ended := make(chan struct{})
+		go func() { // ends with the connection
 			defer close(ended)
-			for {
-				select {
-				case <-done:
+			for b := make([]byte, 1); ; served.Add(1) {
+				if _, err := there.Read(b); err != nil {
 					return
-				default:
-					turns.Add(1)
-					runtime.Gosched()
 				}
 			}
 		}()
-		err := pass(x, c)
-		n := turns.Load()
-		close(done)
-		<-ended
-		if err != nil || n < pieces*3/4 || n > 2*pieces {
-			t.Errorf("%s: others had %d turns while %d pieces of up to 64 KiB passed, want about as many: %v", name, n, pieces, err)
+		asked, late := int64(0), int64(0)
+		c := &tireless{pieces: pieces}
+		c.sent = func() error {
+			if c.pieces < pieces-2*bulkAfter {
+				late = max(late, asked-served.Load())
+			}
+			asked++
+			_, err := here.Write([]byte{0})
+			return err
 		}
+		if err := way(bulk(turnsOnly(), c), c); err != nil {
+			t.Fatal(err)
+		}
+		if late > 2*bulkAfter+most {
+			t.Errorf("%s: %d requests, made at each piece of 64 KiB, were not served yet when the next piece passed, want at most %d", name, late, 2*bulkAfter+most)
+		}
+		here.Close()
+		<-ended
+		there.Close()
+	}
+}
+
+// TestLargeBodiesAdvanceEvenly: when one of several has passed, the others have nearly.
+func TestLargeBodiesAdvanceEvenly(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const pieces, bodies = 200, 8
+	s := turnsOnly()
+	var least atomic.Int64
+	least.Store(pieces)
+	var wg sync.WaitGroup
+	var sent [bodies]atomic.Int64
+	var once sync.Once
+	s.turns.next <- struct{}{} // nobody goes on before all have come
+	for i := range bodies {
+		wg.Go(func() {
+			c := &tireless{pieces: pieces}
+			c.sent = func() error { sent[i].Add(1); return nil }
+			if err := ways["upload"](bulk(s, c), c); err != nil {
+				t.Error(err)
+			}
+			once.Do(func() {
+				for j := range sent {
+					least.Store(min(least.Load(), sent[j].Load()))
+				}
+			})
+		})
+	}
+	for i := range sent {
+		for sent[i].Load() < bulkMin/copySize {
+			runtime.Gosched()
+		}
+	}
+	<-s.turns.next
+	wg.Wait()
+	if n := least.Load(); n < pieces-8 {
+		t.Errorf("when the first of %d bodies had passed, another was at piece %d of %d", bodies, n, pieces)
+	}
+}
+
+// TestWhoIsNextIsInOrder: large bodies go on in the order in which they asked.
+func TestWhoIsNextIsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tu := newTurns()
+		tu.next <- struct{}{}
+		var order []int
+		for i := range 20 {
+			go func() { // ends with its turn
+				tu.next <- struct{}{}
+				order = append(order, i)
+				<-tu.next
+			}()
+			synctest.Wait()
+		}
+		<-tu.next
+		synctest.Wait()
+		for i, who := range order {
+			if i != who {
+				t.Fatalf("went on as %v", order)
+			}
+		}
+		if len(order) != 20 {
+			t.Errorf("%d of 20 went on", len(order))
+		}
+	})
+}
+
+// TestAStalledBodyStopsNobody: while one waits for its upstream in its turn, and after one was given up in its, others pass.
+func TestAStalledBodyStopsNobody(t *testing.T) {
+	const pieces = 50
+	for name, way := range ways {
+		s := turnsOnly()
+		stalled, goOn := make(chan struct{}), make(chan struct{})
+		first := &tireless{pieces: pieces}
+		first.sent = func() error {
+			if first.pieces == pieces/2 {
+				close(stalled)
+				<-goOn
+				return os.ErrClosed
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := way(bulk(s, first), first); err == nil {
+				t.Errorf("%s: no error of the body that was cut", name)
+			}
+		})
+		<-stalled
+		pass := func() {
+			c := &tireless{pieces: pieces, sent: func() error { return nil }}
+			if err := way(bulk(s, c), c); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		pass()
+		close(goOn)
+		wg.Wait()
+		pass()
+	}
+}
+
+// TestTurnsAllocateNothing: but the pipe, once.
+func TestTurnsAllocateNothing(t *testing.T) {
+	tu := newTurns()
+	tu.await()
+	if n := testing.AllocsPerRun(100, tu.await); n != 0 {
+		t.Errorf("%v allocations a turn", n)
+	}
+	if tu.rc == nil {
+		t.Error("no pipe")
+	}
+}
+
+// TestSmallBodiesTakeNoTurn: their way never looks whose turn it is.
+func TestSmallBodiesTakeNoTurn(t *testing.T) {
+	s := turnsOnly()
+	s.turns.next <- struct{}{} // for good
+	for name, way := range ways {
+		c := &tireless{pieces: bulkMin / copySize, sent: func() error { return nil }}
+		if err := way(bulk(s, c), c); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestWithoutDescriptorsBodiesPass: turns are taken without the pipe.
+func TestWithoutDescriptorsBodiesPass(t *testing.T) {
+	s := turnsOnly()
+	s.turns.await()
+	s.turns.r.Close()
+	c := &tireless{pieces: 50, sent: func() error { return nil }}
+	if err := ways["upload"](bulk(s, c), c); err != nil {
+		t.Error(err)
 	}
 }

@@ -202,7 +202,7 @@ func (x *Exchange) scratch(m *upstream.Message) []byte { return m.Head[len(m.Hea
 func (x *Exchange) stream(c upstream.Conn) error {
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
-	var turns fair
+	turns := fair{turns: x.conn.srv.turns}
 	for {
 		n, end, err := x.readBody(buf[:])
 		x.streamed = x.streamed || n > 0
@@ -212,10 +212,10 @@ func (x *Exchange) stream(c upstream.Conn) error {
 		if n == 0 && !end {
 			continue
 		}
+		turns.pass(n)
 		if err := c.SendBody(buf[:n], end); err != nil || end {
 			return err
 		}
-		turns.pass(n)
 	}
 }
 

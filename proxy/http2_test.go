@@ -225,7 +225,7 @@ func TestHTTP2LargeBodies(t *testing.T) {
 				t.Errorf("%s: %v", length, g)
 			}
 		})
-		if used > 48<<20 { // of all in this process, the test's own frames included
+		if used > 60<<20 { // of all in this process; nearly none, but for what pools throw away under the race detector
 			t.Errorf("%s: %d bytes allocated for an upload of %d", length, used, size)
 		}
 	}

@@ -40,6 +40,7 @@ type Server struct {
 	buffered  atomic.Int64 // of Config.MaxBuffered: bodies, and windows of HTTP/2
 	overflow  atomic.Int64
 	tunnels   tunnels
+	turns     *turns
 
 	mu        sync.Mutex // guards listeners, conns, clients and the order of draining against them
 	listeners map[net.Listener]struct{}
@@ -55,7 +56,7 @@ func NewServer(cfg Config, h Handler, observer Observer, log *slog.Logger) (*Ser
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{handler: h, observer: observer, log: log,
+	s := &Server{handler: h, observer: observer, log: log, turns: newTurns(),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, clients: map[netip.Addr]int{}}
 	cfg = cfg.withDefaults()
 	s.cfg.Store(&cfg)

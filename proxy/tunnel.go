@@ -107,7 +107,7 @@ func (x *Exchange) tunnel(nc net.Conn, first int64, res *Result) {
 	early := append([]byte(nil), x.in[x.r:x.n]...) // what the client sent behind its head
 	x.slim()
 	s.tunnels.sent.Add(first)
-	t := tunnel{client: c.nc, upstream: nc, idle: c.cfg.UpgradeTimeout}
+	t := tunnel{client: c.nc, upstream: nc, idle: c.cfg.UpgradeTimeout, turns: s.turns}
 	t.last.Store(upstream.Now())
 	up, ended := int64(0), false
 	done := make(chan struct{})
@@ -144,6 +144,7 @@ type tunnels struct {
 type tunnel struct {
 	client, upstream net.Conn
 	idle             time.Duration
+	turns            *turns
 	last             atomic.Int64 // upstream.Now when bytes last moved
 	limit            atomic.Int64 // upstream.Now at which both directions end whatever comes; 0: none
 }
@@ -179,6 +180,7 @@ func (t *tunnel) pipe(dst, src net.Conn, first []byte, count *atomic.Int64) (mov
 	r := newReader(src)
 	defer r.free()
 	var readBy, writeBy upstream.Deadline
+	turns := fair{turns: t.turns}
 	write := func(b []byte) bool {
 		t.last.Store(upstream.Now())
 		writeBy.Extend(dst.SetWriteDeadline, upstream.Now(), t.idle)
@@ -211,6 +213,7 @@ func (t *tunnel) pipe(dst, src net.Conn, first []byte, count *atomic.Int64) (mov
 		b, err := r.read()
 		switch {
 		case len(b) > 0:
+			turns.pass(len(b))
 			ok := write(b)
 			r.free()
 			if !ok {
