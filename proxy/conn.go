@@ -36,6 +36,7 @@ type conn struct {
 	client    netip.Addr     // whose connections are counted; not valid: nobody's
 	headed    bool           // a PROXY header is to come
 	begun     bool           // the first request came, and it is HTTP/1.1
+	served    bool           // a request of HTTP/1.1 was answered, and the connection kept
 	secure    bool
 	trusted   bool
 	forwarded []byte // the X-Forwarded-… lines for this peer, up to the host
@@ -267,6 +268,7 @@ func (c *conn) exchange() bool {
 		return false
 	}
 	x.next()
+	c.served = true
 	return true
 }
 
