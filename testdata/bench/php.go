@@ -138,7 +138,7 @@ func (b *bench) startFront(name string, fpm *lab.PHPFPMServer) (addr string, pid
 		}
 		return err
 	}
-	legacy := []string{"-fpm", "unix:" + fpm.Socket, "-root", fpm.Root, "-profile", b.profile}
+	legacy := fmt.Sprintf("fastcgi: { address: %q, root: %q, max_connections: %d }", "unix:"+fpm.Socket, fpm.Root, phpConns)
 	if name != "banyan" {
 		err := begin(func(addr string) []string {
 			writeFastCGI(b.dir, addr, fpm.Socket, fpm.Root, name != dialed)
@@ -147,9 +147,13 @@ func (b *bench) startFront(name string, fpm *lab.PHPFPMServer) (addr string, pid
 		if err != nil || name != both {
 			return addr, pids, end, err
 		}
-		legacy = []string{"-legacy", "http://" + addr}
+		legacy = fmt.Sprintf("http: %q", "http://"+addr)
 	}
-	err = begin(func(addr string) []string { return append([]string{b.self, "proxy", "-listen", addr}, legacy...) })
+	err = begin(func(addr string) []string {
+		admin, _ := freeAddr() // without it, the program does not start
+		file := b.write("front.yaml", fmt.Sprintf("version: 1\nproxy: { listen: %q, admin: %q }\nupstreams: { legacy: { %s } }\n", addr, admin, legacy))
+		return []string{b.binary, "proxy", "-c", file, "--log-level", "error"}
+	})
 	return addr, pids, end, err
 }
 
