@@ -41,8 +41,8 @@ var noWait = func() context.Context {
 }()
 
 // collect fills a batch: it waits for the first item until wait ends, and takes what else is there, up to the bounds.
-// The error is io.EOF after the journal's end, with what came before it in the batch. Trouble with the disk is
-// tried again until ctx ends.
+// The error is io.EOF after the journal's end, with what came before it in the batch, or why ctx ended. Trouble with the
+// disk is tried again until ctx ends.
 func (m *Mirror) collect(ctx, wait context.Context, c *journal.Cursor, b *batch) error {
 	var it journal.Item
 	for len(b.records) < batchRecords && b.bytes < batchBytes {
@@ -56,11 +56,10 @@ func (m *Mirror) collect(ctx, wait context.Context, c *journal.Cursor, b *batch)
 			wait = noWait
 		case errors.Is(err, io.EOF):
 			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case wait.Err() != nil:
-			if wait == noWait {
-				return nil
-			}
-			return err
+			return nil
 		default:
 			m.cfg.Log.Error("mirror: the journal cannot be read; trying again", "error", err)
 			select {

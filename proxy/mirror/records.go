@@ -152,8 +152,11 @@ type unsettled struct {
 	event.InFlight
 }
 
+// saying is what a mark tells besides the writes.
+type saying struct{ ended, idle bool }
+
 // marks makes the record of a mark for each partition that is wanted.
-func (e *encoder) marks(m *journal.Mark, old []unsettled, ended bool, want func(p int32) bool) []*kgo.Record {
+func (e *encoder) marks(m *journal.Mark, old []unsettled, say saying, want func(p int32) bool) []*kgo.Record {
 	lists := make(map[int32][]event.InFlight)
 	var everywhere []event.InFlight
 	list := func(f event.InFlight) {
@@ -184,7 +187,7 @@ func (e *encoder) marks(m *journal.Mark, old []unsettled, ended bool, want func(
 			continue
 		}
 		mark := event.ReplicaMark{V: event.MarkVersion, Replica: e.replica, Epoch: event.Epoch(m.Epoch), Seq: event.Seq(m.Seq), Clock: m.Clock,
-			InFlight: slices.Concat(everywhere, lists[p]), Ended: ended}
+			InFlight: slices.Concat(everywhere, lists[p]), Ended: say.ended, Idle: say.idle}
 		out = append(out, kafka.Record(e.topics.Writes(), p, event.KindReplicaMark, "", event.Encode(&mark)))
 	}
 	return out
