@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -174,6 +175,30 @@ func TestBodiesCanBeRead(t *testing.T) {
 	}
 }
 
+// Eight bytes are looked at together: each byte must be found wherever it stands, alone and beside others.
+func TestEveryByteInEveryPlace(t *testing.T) {
+	for c := range 256 {
+		for at := range 18 {
+			for _, beside := range []byte{'x', '\x7f', byte(c), byte(c) + 1} {
+				b := bytes.Repeat([]byte("x"), 18)
+				b[at] = byte(c)
+				if at > 0 {
+					b[at-1] = beside
+				}
+				form := appendQuoted(nil, b)
+				var got, want string
+				byTags, _ := json.Marshal(string(b))
+				if err := json.Unmarshal(byTags, &want); err != nil {
+					t.Fatal(err)
+				}
+				if err := json.Unmarshal(form, &got); err != nil || got != want || !utf8.Valid(form) {
+					t.Fatalf("%q: %v %s", b, err, form)
+				}
+			}
+		}
+	}
+}
+
 // Records of the version before, as its build wrote them, and of this one. Neither line may ever change.
 func TestWritesOfEveryVersionAreRead(t *testing.T) {
 	const (
@@ -224,7 +249,7 @@ func FuzzWriteForm(f *testing.F) {
 		w.Intent.Body, w.Intent.BodyLength, w.Intent.At = body, n, time.Unix(0, n).UTC()
 		w.Result.Status, w.Result.Location, w.Result.Reason = int(n), s, s
 		b := w.AppendJSON(nil)
-		if !json.Valid(b) {
+		if !json.Valid(b) || !utf8.Valid(b) {
 			t.Fatalf("no JSON: %q", b)
 		}
 		got, err := DecodeWrite(b)
