@@ -24,7 +24,7 @@ const (
 // Mirror ships one journal.
 type Mirror struct {
 	cfg  Config
-	enc  encoder
+	enc  *encoder
 	send *sender
 
 	cancel context.CancelFunc
@@ -55,7 +55,7 @@ func New(cfg Config) (*Mirror, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	m := &Mirror{cfg: cfg, enc: encoder{replica: cfg.Replica, topics: cfg.Kafka.Topics(), partitions: cfg.Kafka.Partitions},
+	m := &Mirror{cfg: cfg, enc: newEncoder(cfg.Replica, cfg.Kafka.Topics(), cfg.Kafka.Partitions),
 		done: make(chan struct{}), touched: map[int32]bool{}, pulse: newPulse(cfg)}
 	m.send = &sender{cfg: cfg}
 	client, err := cfg.Kafka.Producer("banyan-proxy", kgo.WithHooks(m.send))
@@ -170,11 +170,9 @@ func (m *Mirror) inherit(ctx context.Context, g *journal.Generation) error {
 		if e := m.ship(ctx, c, &b); e != nil {
 			return e
 		}
-		for _, w := range b.writes {
-			if w.unknown && w.recovered {
-				until := w.started.Add(m.cfg.MaxExecution)
-				m.old = append(m.old, unsettled{event.InFlight{Seq: w.seq, Addresses: w.addresses, Start: w.started, Until: until, Epoch: event.Epoch(g.Epoch())}})
-			}
+		for _, w := range b.unknowns {
+			until := w.started.Add(m.cfg.MaxExecution)
+			m.old = append(m.old, unsettled{event.InFlight{Seq: w.seq, Addresses: w.addresses, Start: w.started, Until: until, Epoch: event.Epoch(g.Epoch())}})
 		}
 		mirrored, unknown, lost, cut = mirrored+b.mirrored, unknown+b.unknown, lost+b.lost, cut+b.cut
 		if b.end != nil {
@@ -308,7 +306,7 @@ func (m *Mirror) shipLive(ctx context.Context, c *journal.Cursor, b *batch) erro
 	m.acked.Store(uint64(m.shipped))
 	m.gaps.Store(uint64(m.cfg.Journal.Status().OpenGaps))
 	for _, r := range b.records {
-		if r.Topic == m.enc.topics.Writes() {
+		if r.Topic == m.enc.writes {
 			m.touched[r.Partition] = true
 		}
 	}
