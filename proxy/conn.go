@@ -30,12 +30,15 @@ type conn struct {
 	writeBy   upstream.Deadline
 	h2        atomic.Pointer[h2.Conn]
 	tunnel    atomic.Bool  // it has switched protocols
-	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not, or woken
+	idleSince atomic.Int64 // upstream.Now when the connection became idle, 0 while it is not, woken or resting
+	grown     atomic.Bool  // an exchange has passed on this goroutine: its stack holds what that needed
+	since     int64        // idleSince of the goroutine before this one, 0 once it is used
 	peer      netip.AddrPort
 	local     netip.AddrPort // that the client connected to
 	client    netip.Addr     // whose connections are counted; not valid: nobody's
 	headed    bool           // a PROXY header is to come
 	begun     bool           // the first request came, and it is HTTP/1.1
+	served    bool           // a request of HTTP/1.1 was answered, and the connection kept
 	secure    bool
 	trusted   bool
 	forwarded []byte // the X-Forwarded-… lines for this peer, up to the host
@@ -94,9 +97,13 @@ func (c *conn) proto() string {
 	return "http"
 }
 
-// serve is the connection's goroutine.
+// serve is the connection's goroutine, the first or one that takes over.
 func (c *conn) serve() {
+	rests := false
 	defer func() {
+		if rests {
+			return
+		}
 		if p := recover(); p != nil {
 			c.srv.log.Error("panic in a handler, connection closed", "panic", p, "stack", string(debug.Stack()))
 		} else {
@@ -105,7 +112,7 @@ func (c *conn) serve() {
 		c.nc.Close()
 		c.srv.forget(c)
 	}()
-	if c.headed && !c.introduced() || !c.handshake() {
+	if !c.begun && (c.headed && !c.introduced() || !c.handshake()) {
 		return
 	}
 	for c.next() {
@@ -116,9 +123,16 @@ func (c *conn) serve() {
 			}
 			c.begun = true
 		}
+		if c.rc != nil && !c.grown.Load() {
+			c.grown.Store(true)
+		}
 		if !c.exchange() {
 			return
 		}
+	}
+	if c.since != 0 { // from here on, c is the next goroutine's
+		rests = true
+		go c.serve()
 	}
 }
 
@@ -152,30 +166,41 @@ func (c *conn) release() {
 	}
 }
 
-// next waits for the first bytes of a request; false ends the connection.
+// next waits for the first bytes of a request; false ends the connection, or this goroutine if since is set.
 func (c *conn) next() bool {
 	if c.x != nil && c.x.n > 0 { // pipelined
 		return true
 	}
-	now := upstream.Now()
-	c.idleSince.Store(now)
-	c.readBy.Extend(c.nc.SetReadDeadline, now, c.cfg.IdleTimeout)
+	since := upstream.Now()
+	if c.since != 0 {
+		since, c.since = c.since, 0
+	}
+	c.readBy.Extend(c.nc.SetReadDeadline, since, c.cfg.IdleTimeout)
+	c.idleSince.Store(since) // not before: a deadline that is set for who is idle must not be replaced here
 	err := c.await()
-	gaveUp := errors.Is(err, os.ErrDeadlineExceeded) && c.srv.draining.Load()
-	if c.idleSince.Swap(0) == woken || gaveUp {
+	late, was := errors.Is(err, os.ErrDeadlineExceeded), c.idleSince.Swap(0)
+	gaveUp := late && was != resting && c.srv.draining.Load()
+	if was == woken || was == resting || gaveUp {
 		c.readBy.Forget()
-		c.srv.mu.Lock() // drain, which set a deadline in the past, has this lock until it did
+		c.srv.mu.Lock() // drain or Rest, which set a deadline in the past, has this lock until it did
 		c.nc.SetReadDeadline(time.Time{})
 		c.srv.mu.Unlock()
 	}
 	if gaveUp {
 		err = c.lastLook()
 	}
+	if late && was == resting {
+		c.since = since
+		c.grown.Store(false)
+	}
 	return err == nil
 }
 
-// woken stands in idleSince once drain has given an idle connection up.
-const woken = -1
+// What stands in idleSince once an idle connection was woken: drain gives it up, Rest wants another goroutine for it.
+const (
+	woken   = -1
+	resting = -2
+)
 
 // smallSize holds most heads: what is larger costs one more read, of what TLS has decrypted already.
 const smallSize = 1 << 10
@@ -267,6 +292,7 @@ func (c *conn) exchange() bool {
 		return false
 	}
 	x.next()
+	c.served = true
 	return true
 }
 

@@ -325,7 +325,8 @@ func (x *Exchange) Reply(status int, fields []wire.Pair, body []byte) error {
 var plain = []wire.Pair{{Name: "Content-Type", Value: []byte("text/plain; charset=utf-8")}}
 var plainRetry = append(plain[:1:1], wire.Pair{Name: "Retry-After", Value: []byte("1")})
 
-// Fail answers an error of Body or Forward, if nothing was answered yet and the client is there to hear it.
+// Fail answers an error of Body or Forward, if nothing was answered yet and the client is there to hear it. One error
+// has no answer, and ends the client's connection: see passesOn.
 func (x *Exchange) Fail(err error) {
 	x.err = err
 	if x.status != 0 || x.clientGone || errors.Is(err, errClient) {
@@ -337,6 +338,9 @@ func (x *Exchange) Fail(err error) {
 	var own *wire.Error
 	switch {
 	case errors.As(err, &up):
+		if x.passesOn(up) {
+			return
+		}
 		status, text = 502, "the upstream gave no usable answer"
 		switch up.Class {
 		case upstream.Timeout:
@@ -352,6 +356,13 @@ func (x *Exchange) Fail(err error) {
 		x.bodyDone = false // whatever follows on the connection is not a request
 	}
 	x.Reply(status, fields, append([]byte(text), '\n'))
+}
+
+// passesOn tells whether the end of an upstream's connection becomes the end of the client's. A web server that reloads
+// closes kept connections, at times while a request is on its way. Only the client may then ask again (RFC 9110 9.2.2),
+// and browsers do, if nothing came on a connection that had served them before: a 502 would take that from them.
+func (x *Exchange) passesOn(e *upstream.Error) bool {
+	return e.Reused && e.Class == upstream.Cut && !e.Answered && x.conn.served && x.req.IsRead()
 }
 
 // observe reports the exchange.

@@ -47,6 +47,10 @@ func (d *dying) one(c net.Conn, r *bufio.Reader) bool {
 	if err != nil || stage == "line" {
 		return false
 	}
+	if stage == "silent" {
+		io.Copy(io.Discard, r)
+		return false
+	}
 	h, err := head(r)
 	if err != nil || stage == "head" {
 		return false
@@ -145,6 +149,61 @@ func TestNeverSentTwice(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// When a kept connection of the backend ends under a read, before a byte of an answer, so does the client's, if it was
+// kept, too: it may ask again. Whoever could not know gets a 502.
+func TestEndOfKeptConnectionIsPassedOn(t *testing.T) {
+	for _, c := range []struct {
+		name, method, stage string
+		used, kept          bool   // the backend's connection carried a request before, the client's did
+		status              string // that is wanted; "" is the end of the connection
+	}{
+		{"read", "GET", "head", true, true, ""},
+		{"reset", "GET", "reset", true, true, ""},
+		{"head", "HEAD", "head", true, true, ""},
+		{"write", "POST", "head", true, true, "502"},
+		{"new at the client", "GET", "head", true, false, "502"},
+		{"new at the backend", "GET", "head", false, true, "502"},
+		{"answer begun", "GET", "answered-line", true, true, "502"},
+		{"too late", "GET", "silent", true, true, "504"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			patience := wait
+			if c.stage == "silent" {
+				patience = 30 * time.Millisecond
+			}
+			d := newDying(t)
+			used, fresh := pool(t, d), pool(t, d)
+			s := serve(t, proxy.Config{}, handler(func(x *proxy.Exchange) {
+				u := used
+				if !c.used && strings.HasPrefix(string(x.Request.Target()), "/die") {
+					u = fresh
+				}
+				if _, err := x.Forward(u, proxy.ForwardOptions{Timeouts: upstream.Timeouts{FirstByte: patience}}); err != nil {
+					x.Fail(err)
+				}
+			}))
+			first := "GET /ok HTTP/1.1\r\nHost: t\r\n\r\n"
+			s.talk(t, first)
+			if !c.kept {
+				first = ""
+			}
+			got := s.talk(t, first+c.method+" /die/"+c.stage+" HTTP/1.1\r\nHost: t\r\n\r\n")
+			if c.kept {
+				var done bool
+				if _, got, done = strings.Cut(got, "\r\n\r\nhi"); !done {
+					t.Fatal("no answer to the request before")
+				}
+			}
+			if c.status == "" && got != "" || c.status != "" && !strings.HasPrefix(got, "HTTP/1.1 "+c.status+" ") {
+				t.Errorf("%q is wanted: %q", c.status, got)
+			}
+			if n := d.times("/die/" + c.stage); n != 1 {
+				t.Errorf("sent %d times", n)
+			}
+		})
 	}
 }
 

@@ -10,12 +10,17 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
+	"banyan/cmd/internal/awake"
 	"banyan/cmd/internal/cli"
 )
 
 func main() {
+	if len(os.Args) > 1 && slices.Contains([]string{"proxy", "shadow", "serve"}, os.Args[1]) {
+		awake.Keep()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -25,7 +25,7 @@ type reader struct {
 }
 
 func (r *reader) start(ctx context.Context) error {
-	cl, err := r.cfg.Client("banyan-control", kgo.FetchMaxWait(250*time.Millisecond),
+	cl, err := r.cfg.Client("banyan-control", kgo.FetchMaxWait(5*time.Second), // news ends it at once
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.topic: {0: kgo.NewOffset().AtStart()}}))
 	if err != nil {
 		return err

@@ -1,12 +1,15 @@
 package event
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"time"
+	"unsafe"
 )
 
 // The journal's form of Intent and Result: a version byte, then the fields in the order of the struct, strings and
@@ -45,21 +48,31 @@ func (in *Intent) Append(b []byte) []byte {
 
 // DecodeIntent reads the journal's form. The result shares no memory with b.
 func DecodeIntent(b []byte) (Intent, error) {
+	var in Intent
+	err := in.Read(bytes.Clone(b))
+	return in, err
+}
+
+// Read reads the journal's form as [DecodeIntent] does, but for the shipper, which writes out what it reads at once: all
+// strings and the body are parts of b, so that in is good only until b changes, and in's list and map are used again.
+func (in *Intent) Read(b []byte) error {
 	d := decoder{b: b, what: "intent"}
 	d.version()
-	in := Intent{UUID: d.string(), Route: d.string(), Addresses: d.addresses(), Method: d.string(), Host: d.string(),
-		Target: d.string(), ContentType: d.string()}
-	if n := d.count(2); n > 0 {
+	*in = Intent{UUID: d.string(), Route: d.string(), Addresses: d.addresses(in.Addresses), Method: d.string(), Host: d.string(),
+		Target: d.string(), ContentType: d.string(), Params: in.Params}
+	clear(in.Params)
+	n := d.count(2)
+	if in.Params == nil && n > 0 {
 		in.Params = make(map[string]string, n)
-		for range n {
-			k := d.string()
-			in.Params[k] = d.string()
-		}
 	}
-	in.Body = []byte(d.string())
+	for range n {
+		k := d.string()
+		in.Params[k] = d.string()
+	}
+	in.Body = d.bytes()
 	in.BodyLength = d.varint()
 	in.Session, in.Player, in.Trace, in.At = d.string(), d.string(), d.string(), d.time()
-	return in, d.err
+	return d.err
 }
 
 // Append appends the journal's form.
@@ -81,11 +94,18 @@ func (r *Result) Append(b []byte) []byte {
 
 // DecodeResult reads the journal's form. The result shares no memory with b.
 func DecodeResult(b []byte) (Result, error) {
+	var r Result
+	err := r.Read(bytes.Clone(b))
+	return r, err
+}
+
+// Read is to [DecodeResult] what [Intent.Read] is to [DecodeIntent].
+func (r *Result) Read(b []byte) error {
 	d := decoder{b: b, what: "result"}
 	d.version()
-	r := Result{Outcome: Outcome(d.string()), Reason: d.string(), Status: int(d.varint()), Location: d.string(),
-		BodyLength: d.varint(), ClientGone: d.byte() == 1, Keys: d.addresses(), Forwarded: d.time(), End: d.time()}
-	return r, d.err
+	*r = Result{Outcome: Outcome(d.string()), Reason: d.string(), Status: int(d.varint()), Location: d.string(),
+		BodyLength: d.varint(), ClientGone: d.byte() == 1, Keys: d.addresses(r.Keys), Forwarded: d.time(), End: d.time()}
+	return d.err
 }
 
 func appendString(b []byte, s string) []byte {
@@ -173,19 +193,26 @@ func (d *decoder) varint() int64 {
 	return n
 }
 
-func (d *decoder) string() string {
+// bytes is a part of what is decoded.
+func (d *decoder) bytes() []byte {
 	n := d.uvarint()
 	if n > MaxField {
 		d.fail(fmt.Errorf("a field of %d bytes, limit %d", n, MaxField))
-		return ""
+		return nil
 	}
 	if n > uint64(len(d.b)) {
 		d.fail(errShort)
-		return ""
+		return nil
 	}
-	s := string(d.b[:n])
+	s := d.b[:n:n]
 	d.b = d.b[n:]
 	return s
+}
+
+// string is a part of what is decoded, too: that is what [Intent.Read] says, and makes twenty allocations none.
+func (d *decoder) string() string {
+	s := d.bytes()
+	return unsafe.String(unsafe.SliceData(s), len(s))
 }
 
 // count reads a number of elements, each at least min bytes long, so that a lie cannot make us allocate.
@@ -198,12 +225,13 @@ func (d *decoder) count(min int) int {
 	return int(n)
 }
 
-func (d *decoder) addresses() []Address {
+// addresses are put into as, if there are any.
+func (d *decoder) addresses(as []Address) []Address {
 	n := d.count(3)
 	if n == 0 {
 		return nil
 	}
-	as := make([]Address, 0, n)
+	as = slices.Grow(as[:0], n)
 	for range n {
 		as = append(as, Address{Migration(d.string()), OrderingKey(d.string()), d.byte() == 1})
 	}

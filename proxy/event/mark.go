@@ -29,6 +29,8 @@ type ReplicaMark struct {
 	Clock    time.Time  `json:"clock"` // read before Seq was: writes that start later than Clock may not be listed
 	InFlight []InFlight `json:"in_flight,omitempty"`
 	Ended    bool       `json:"ended,omitempty"` // drained and shipped: nothing more comes of this epoch
+	// Idle: the proxy records nothing, and will say so no more as soon as it begins to. Its marks are then far apart.
+	Idle bool `json:"idle,omitempty"`
 }
 
 // ReaderMark says to one partition: every change of the log up to Position that belongs here stands before this mark.

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -27,7 +28,7 @@ type Intent struct {
 	Target      string            `json:"target"`                 // raw request target, secrets masked
 	ContentType string            `json:"content_type,omitempty"` //
 	Params      map[string]string `json:"params,omitempty"`       // what the route extracts, as text
-	Body        []byte            `json:"body,omitempty"`         // decoded transfer, secrets masked; absent above inline_limit
+	Body        []byte            `json:"body,omitempty"`         // decoded transfer, secrets masked; absent above inline_limit; see AppendJSON
 	BodyLength  int64             `json:"body_length"`            // as received; -1 while it is streaming
 	Session     string            `json:"session,omitempty"`      // keyed hash, never the cookie
 	Player      string            `json:"player,omitempty"`       // resolved subject, if the route knows it
@@ -48,7 +49,8 @@ type Result struct {
 	End        time.Time `json:"end"`            // last byte of the answer, or when it was given up
 }
 
-// Write is a write record: an intent with its result, as published to one of its addresses.
+// Write is a write record: an intent with its result, as published to one of its addresses. Its JSON form is that of
+// [Write.AppendJSON].
 type Write struct {
 	V    int     `json:"v"`
 	ID   WriteID `json:"id"`
@@ -58,8 +60,8 @@ type Write struct {
 	Result Result `json:"result"`
 }
 
-// WriteVersion is the version that this build writes.
-const WriteVersion = 1
+// WriteVersion is the version that this build writes. In version 1 the body was base64 in `body`.
+const WriteVersion = 2
 
 // Interval is the time in which legacy may have run the request. For an unknown write the end is open: legacy may
 // run on for its declared maximum execution time.
@@ -71,12 +73,7 @@ func (w *Write) Interval() (start, end time.Time) {
 	return start, w.Result.End
 }
 
-// DecodeWrite reads the JSON form.
-func DecodeWrite(b []byte) (*Write, error) { return decode[Write](b, KindWrite, WriteVersion) }
-
 type versioned interface{ version() int }
-
-func (w *Write) version() int { return w.V }
 
 // decode reads a JSON record and refuses versions newer than this build knows.
 func decode[T any, P interface {
@@ -95,9 +92,14 @@ func decode[T any, P interface {
 
 // Encode is the JSON form of any record of this package.
 func Encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
+	if a, ok := v.(interface{ AppendJSON([]byte) []byte }); ok {
+		return a.AppendJSON(nil)
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // nobody could read a query or a form's body with \u0026 between its fields
+	if err := e.Encode(v); err != nil {
 		panic("event: " + err.Error()) // a bug: every record type here marshals
 	}
-	return b
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

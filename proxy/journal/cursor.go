@@ -272,12 +272,18 @@ func (c *Cursor) intent(p place, known bool, it *Item) error {
 	}
 	it.Started, it.Memory = time.Unix(0, p.time), p.flags&flagMemory != 0
 	n := headSize + p.size
-	if cap(c.buf) < n {
-		c.buf = make([]byte, n)
+	var b []byte
+	if p.r.s == c.seg {
+		b = c.scan.held(p.at, n)
 	}
-	b := c.buf[:n]
-	if _, err := p.r.s.f.ReadAt(b, p.at); err != nil {
-		return fmt.Errorf("read intent %d in %s: %w", it.Seq, p.r.s.path, err)
+	if b == nil {
+		if cap(c.buf) < n {
+			c.buf = make([]byte, n)
+		}
+		b = c.buf[:n]
+		if _, err := p.r.s.f.ReadAt(b, p.at); err != nil {
+			return fmt.Errorf("read intent %d in %s: %w", it.Seq, p.r.s.path, err)
+		}
 	}
 	if !intact(b, b[headSize:], p.r.s.seed) {
 		it.IntentLost = true // since it was scanned

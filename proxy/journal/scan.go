@@ -59,24 +59,52 @@ func (s *scanner) next() (f found, err error) {
 	return f, io.EOF
 }
 
-const window = 256 << 10
+// Of the bytes of a segment that are held in memory: how many are read ahead, at most, and how many stay behind, so that
+// the intents of the outcomes that come next need not be read again.
+const (
+	window = 256 << 10
+	behind = 128 << 10
+)
 
 // bytes gives n bytes at an offset, valid until the next call.
 func (s *scanner) bytes(at int64, n int) ([]byte, error) {
-	if at < s.winAt || at+int64(n) > s.winAt+int64(len(s.win)) {
-		want := int(min(max(window, int64(n)), s.end-at))
-		if cap(s.win) < want {
-			s.win = make([]byte, want)
-		}
-		s.win, s.winAt = s.win[:want], at
-		got, err := s.f.ReadAt(s.win, at)
-		if got < want {
-			s.win = s.win[:0]
-			if err == nil || errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, fmt.Errorf("read %d bytes at %d: %w", want, at, err)
-		}
+	if b := s.held(at, n); b != nil {
+		return b, nil
 	}
-	return s.win[at-s.winAt:][:n], nil
+	until := at + min(max(window, int64(n)), s.end-at)
+	if at < s.winAt || at > s.winAt+int64(len(s.win)) {
+		s.win, s.winAt = s.win[:0], at
+	}
+	if until-s.winAt > int64(cap(s.win)) {
+		s.slide(at, int(until-at))
+	}
+	from := len(s.win)
+	s.win = s.win[:until-s.winAt]
+	got, err := s.f.ReadAt(s.win[from:], s.winAt+int64(from))
+	if want := len(s.win) - from; got < want {
+		s.win = s.win[:0]
+		if err == nil || errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("read %d bytes at %d: %w", want, until-int64(want), err)
+	}
+	return s.held(at, n), nil
+}
+
+// held gives the bytes if they are in memory, nil if not.
+func (s *scanner) held(at int64, n int) []byte {
+	if at < s.winAt || at+int64(n) > s.winAt+int64(len(s.win)) {
+		return nil
+	}
+	return s.win[at-s.winAt:][:n]
+}
+
+// slide makes room for n bytes at an offset that the window has or ends at, and keeps what is just behind it.
+func (s *scanner) slide(at int64, n int) {
+	keep := s.win[max(0, at-s.winAt-behind):]
+	s.winAt = max(s.winAt, at-behind)
+	if room := behind + n; cap(s.win) < room {
+		s.win = make([]byte, max(room, 2*window))
+	}
+	s.win = s.win[:copy(s.win[:cap(s.win)], keep)]
 }

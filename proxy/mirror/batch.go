@@ -15,22 +15,22 @@ import (
 
 // batch is what is sent and acknowledged together.
 type batch struct {
-	records []*kgo.Record
-	bytes   int
-	last    journal.ShipSeq
-	end     *journal.Item
-	writes  []shippedWrite
-	oldest  time.Time // completion of the oldest write
+	records  []*kgo.Record
+	bytes    int
+	last     journal.ShipSeq
+	end      *journal.Item
+	writes   int
+	unknowns []shippedWrite // those that an ended process left without outcome
+	oldest   time.Time      // completion of the oldest write
 
 	mirrored, unknown, lost, cut uint64
 }
 
 // shippedWrite is what an adopted generation's unknown writes are listed by.
 type shippedWrite struct {
-	seq                event.Seq
-	addresses          []event.Address
-	started            time.Time
-	unknown, recovered bool
+	seq       event.Seq
+	addresses []event.Address
+	started   time.Time
 }
 
 // noWait is a context that has ended: a cursor then yields only what is there.
@@ -41,8 +41,8 @@ var noWait = func() context.Context {
 }()
 
 // collect fills a batch: it waits for the first item until wait ends, and takes what else is there, up to the bounds.
-// The error is io.EOF after the journal's end, with what came before it in the batch. Trouble with the disk is
-// tried again until ctx ends.
+// The error is io.EOF after the journal's end, with what came before it in the batch, or why ctx ended. Trouble with the
+// disk is tried again until ctx ends.
 func (m *Mirror) collect(ctx, wait context.Context, c *journal.Cursor, b *batch) error {
 	var it journal.Item
 	for len(b.records) < batchRecords && b.bytes < batchBytes {
@@ -56,11 +56,10 @@ func (m *Mirror) collect(ctx, wait context.Context, c *journal.Cursor, b *batch)
 			wait = noWait
 		case errors.Is(err, io.EOF):
 			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case wait.Err() != nil:
-			if wait == noWait {
-				return nil
-			}
-			return err
+			return nil
 		default:
 			m.cfg.Log.Error("mirror: the journal cannot be read; trying again", "error", err)
 			select {
@@ -78,10 +77,12 @@ func (m *Mirror) add(c *journal.Cursor, b *batch, it *journal.Item) {
 	from := len(b.records)
 	switch it.Kind {
 	case journal.ItemWrite:
-		w := m.enc.write(it)
-		b.records = append(b.records, w.records...)
-		b.writes = append(b.writes, shippedWrite{seq: event.Seq(it.Seq), addresses: w.addresses, started: it.Started,
-			unknown: w.unknown || w.lost, recovered: it.Recovered})
+		var w made
+		b.records, w = m.enc.write(it, b.records)
+		b.writes++
+		if it.Recovered && (w.unknown || w.lost) {
+			b.unknowns = append(b.unknowns, shippedWrite{seq: event.Seq(it.Seq), addresses: kept(w.addresses), started: it.Started})
+		}
 		if b.oldest.IsZero() {
 			b.oldest = it.Completed
 		}
@@ -128,8 +129,8 @@ func (m *Mirror) ship(ctx context.Context, c *journal.Cursor, b *batch) error {
 		// Kafka has it: a restart sends it once more, which consumers see by the identity.
 		m.cfg.Log.Error("mirror: the journal cannot keep what was acknowledged; a restart will repeat it", "error", err)
 	}
-	if m.cfg.Hooks.Shipped != nil && len(b.writes) > 0 {
-		m.cfg.Hooks.Shipped(len(b.writes), m.cfg.Now().Sub(b.oldest))
+	if m.cfg.Hooks.Shipped != nil && b.writes > 0 {
+		m.cfg.Hooks.Shipped(b.writes, m.cfg.Now().Sub(b.oldest))
 	}
 	return nil
 }

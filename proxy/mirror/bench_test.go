@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"banyan/proxy/journal"
@@ -12,7 +13,7 @@ import (
 func BenchmarkShip(b *testing.B) {
 	k := fake(b, "bench")
 	j := openJournal(b, b.TempDir())
-	body := string(make([]byte, 1024))
+	body := strings.Repeat("unit=42&to=9&why=be+cause&", 80)[:1024]
 	for i := range b.N {
 		seq, err := j.AppendIntent(journal.Intent{Payload: intentOf(fmt.Sprintf("match/%d", i%50), body), Ack: journal.AckMemory})
 		if err != nil {

@@ -21,6 +21,12 @@ type Config struct {
 	MaxExecution time.Duration
 	// MarkEvery is the longest pause between marks while Kafka answers. Default 50ms.
 	MarkEvery time.Duration
+	// IdleMarkEvery is the same while nothing is recorded, see the package's doc. Default 1s, at least MarkEvery, and well
+	// below settle's replica_wait, after which a proxy without marks counts as silent.
+	IdleMarkEvery time.Duration
+	// Records says whether writes are being recorded now, which they are not while every migration is off. Who makes it
+	// true calls [Mirror.Wake]. It must not block. Nil: always.
+	Records func() bool
 	// Pace is the shortest time between two batches while each carries 16 records or more, and proportionally less with
 	// fewer. Default 5ms; negative: none.
 	Pace time.Duration
@@ -53,10 +59,14 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.MaxExecution, 30*time.Second)
 	def(&c.MarkEvery, 50*time.Millisecond)
+	def(&c.IdleMarkEvery, max(time.Second, c.MarkEvery))
 	def(&c.Pace, 5*time.Millisecond)
 	def(&c.AccountEvery, time.Second)
 	def(&c.StalledAfter, 2*time.Second)
 	c.Kafka = c.Kafka.WithDefaults()
+	if c.Records == nil {
+		c.Records = func() bool { return true }
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -79,6 +89,9 @@ func (c Config) Validate() error {
 		if d <= 0 {
 			errs = append(errs, fmt.Errorf("mirror.%s: %s: want more than 0", name, d))
 		}
+	}
+	if c.IdleMarkEvery < c.MarkEvery {
+		errs = append(errs, fmt.Errorf("mirror.idle_mark_every: %s: want at least mark_every, %s", c.IdleMarkEvery, c.MarkEvery))
 	}
 	return errors.Join(errs...)
 }

@@ -13,6 +13,23 @@
 // ([journal.Mark]), then shipping goes on until the look's highest shipping sequence, then the look is published, to
 // the partitions that got records at once and to all at least every [Config.MarkEvery].
 //
+// While nothing is recorded (every migration is off) and nothing is in flight, marks tell nobody anything, and cost the
+// requests that share the core: they are [Config.IdleMarkEvery] apart, and say so ([event.ReplicaMark].Idle). The short
+// distance is back with the first write that is recorded, and before it with [Mirror.Wake]; it stays for
+// [Config.MaxExecution] after the last, in which legacy may still work on it. The long distance is safe because of what
+// waits for marks:
+//
+//   - a change, at settle, which leaves out a replica that is idle, see there: none of its verdicts waits for such marks,
+//     or runs out of patience with them;
+//   - settle's replica_wait, the bound to IdleMarkEvery: a quarter of it in package role;
+//   - a flip: it is done by heartbeats, of which the one that says "obeyed" is sent after the wake. Time until then is a
+//     gap anyway;
+//   - "every proxy marks", a gate of shadow: the first mark of a process is sent at once, like every change of distance.
+//
+// Only a request that began before a flip to off, and is recorded more than MaxExecution after it (it has a long body),
+// is first seen when it ends, or up to IdleMarkEvery late: until then its changes may be called dark, which its record
+// takes back.
+//
 // Generations of earlier processes are shipped first, in order; until they are, and while an older process of this
 // replica still runs, no mark is published, because a mark of a newer epoch covers all older ones. Their unknown
 // writes are listed as in flight until their start + [Config.MaxExecution].

@@ -24,10 +24,11 @@ const (
 // Mirror ships one journal.
 type Mirror struct {
 	cfg  Config
-	enc  encoder
+	enc  *encoder
 	send *sender
 
 	cancel context.CancelFunc
+	waker  waker
 	wg     sync.WaitGroup
 	done   chan struct{} // the end of the journal has been shipped
 	start  sync.Once
@@ -37,7 +38,7 @@ type Mirror struct {
 	shipped journal.ShipSeq // acknowledged by Kafka, of this process's generation
 	old     []unsettled
 	touched map[int32]bool
-	allAt   time.Time // when every partition is due for a mark
+	pulse   pulse     // when every partition is due for a mark
 	alone   bool      // no older process of this replica runs
 	elderAt time.Time // when to look again
 	began   time.Time // when the last batch was sent
@@ -54,8 +55,8 @@ func New(cfg Config) (*Mirror, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	m := &Mirror{cfg: cfg, enc: encoder{replica: cfg.Replica, topics: cfg.Kafka.Topics(), partitions: cfg.Kafka.Partitions},
-		done: make(chan struct{}), touched: map[int32]bool{}}
+	m := &Mirror{cfg: cfg, enc: newEncoder(cfg.Replica, cfg.Kafka.Topics(), cfg.Kafka.Partitions),
+		done: make(chan struct{}), touched: map[int32]bool{}, pulse: newPulse(cfg)}
 	m.send = &sender{cfg: cfg}
 	client, err := cfg.Kafka.Producer("banyan-proxy", kgo.WithHooks(m.send))
 	if err != nil {
@@ -98,6 +99,10 @@ func (m *Mirror) Stop() {
 		m.wg.Wait()
 	})
 }
+
+// Wake has the mirror look again at whether anything is recorded: call it when Config.Records has become true. It does
+// not wait for anything.
+func (m *Mirror) Wake() { m.waker.wake() }
 
 // Stalled is why Kafka does not acknowledge, nil while it does.
 func (m *Mirror) Stalled() error { return m.send.cause() }
@@ -143,6 +148,7 @@ func (m *Mirror) adopt(ctx context.Context, gs []*journal.Generation) error {
 		if err := g.Close(); err != nil {
 			m.cfg.Log.Warn("mirror: a shipped generation is left behind", "dir", g.Dir(), "error", err)
 		}
+		m.pulse.stir(time.Now())
 	}
 	return ctx.Err()
 }
@@ -164,11 +170,9 @@ func (m *Mirror) inherit(ctx context.Context, g *journal.Generation) error {
 		if e := m.ship(ctx, c, &b); e != nil {
 			return e
 		}
-		for _, w := range b.writes {
-			if w.unknown && w.recovered {
-				until := w.started.Add(m.cfg.MaxExecution)
-				m.old = append(m.old, unsettled{event.InFlight{Seq: w.seq, Addresses: w.addresses, Start: w.started, Until: until, Epoch: event.Epoch(g.Epoch())}})
-			}
+		for _, w := range b.unknowns {
+			until := w.started.Add(m.cfg.MaxExecution)
+			m.old = append(m.old, unsettled{event.InFlight{Seq: w.seq, Addresses: w.addresses, Start: w.started, Until: until, Epoch: event.Epoch(g.Epoch())}})
 		}
 		mirrored, unknown, lost, cut = mirrored+b.mirrored, unknown+b.unknown, lost+b.lost, cut+b.cut
 		if b.end != nil {
@@ -196,12 +200,12 @@ func (m *Mirror) live(ctx context.Context) error {
 		if err := m.elders(ctx); err != nil {
 			return err
 		}
-		due, cancel := context.WithDeadline(ctx, m.allAt)
+		due, cancel := m.waker.wait(ctx, m.pulse.due)
 		b := batch{}
 		err := m.collect(ctx, due, c, &b)
 		cancel()
 		ended := errors.Is(err, io.EOF)
-		if err != nil && !ended && !errors.Is(err, context.DeadlineExceeded) {
+		if err != nil && !ended {
 			return err
 		}
 		// The look comes before the shipping of what it covers, so that it holds when it is published.
@@ -259,7 +263,7 @@ func (m *Mirror) finish(ctx context.Context) error {
 	}
 	var mark journal.Mark
 	m.cfg.Journal.Mark(&mark)
-	records := m.enc.marks(&mark, m.old, true, func(int32) bool { return m.alone })
+	records := m.enc.marks(&mark, m.old, saying{ended: true}, func(int32) bool { return m.alone })
 	if err := m.send.send(ctx, append(records, m.enc.account(m.Account()))); err != nil {
 		return err
 	}
@@ -302,7 +306,7 @@ func (m *Mirror) shipLive(ctx context.Context, c *journal.Cursor, b *batch) erro
 	m.acked.Store(uint64(m.shipped))
 	m.gaps.Store(uint64(m.cfg.Journal.Status().OpenGaps))
 	for _, r := range b.records {
-		if r.Topic == m.enc.topics.Writes() {
+		if r.Topic == m.enc.writes {
 			m.touched[r.Partition] = true
 		}
 	}
@@ -313,14 +317,15 @@ func (m *Mirror) shipLive(ctx context.Context, c *journal.Cursor, b *batch) erro
 // the last time that are still on their way are waited for by leaving this one out: they must not pile up.
 func (m *Mirror) mark(ctx context.Context, mark *journal.Mark) {
 	now := time.Now()
-	all := !now.Before(m.allAt)
-	if all {
-		m.allAt = now.Add(m.cfg.MarkEvery)
+	all := m.pulse.beat(now, len(mark.InFlight)+len(m.old)+len(m.touched) > 0)
+	held := !m.alone || m.marking.Load() > 0
+	if held && all {
+		m.pulse.missed(now)
 	}
-	if !m.alone || m.marking.Load() > 0 || !all && len(m.touched) == 0 {
+	if held || !all && len(m.touched) == 0 {
 		return
 	}
-	records := m.enc.marks(mark, m.old, false, func(p int32) bool { return all || m.touched[p] })
+	records := m.enc.marks(mark, m.old, saying{idle: m.pulse.rests}, func(p int32) bool { return all || m.touched[p] })
 	clear(m.touched)
 	m.old = pruned(m.old, mark.Clock)
 	m.marking.Add(int64(len(records)))

@@ -1,8 +1,10 @@
 package mirror
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -16,78 +18,104 @@ import (
 // with room for key and headers.
 const maxValue = 1000 << 10
 
-// encoder makes Kafka records of what the journal yields.
+// keepForm bounds the buffer that is kept from write to write.
+const keepForm = 256 << 10
+
+// encoder makes Kafka records of what the journal yields, one item at a time.
 type encoder struct {
 	replica    event.Replica
 	topics     event.Topics
 	partitions int32
+	writes     string             // topic
+	kind       []kgo.RecordHeader // of write records, shared by all
+
+	// Used again for the next write: the write as read, whose strings are parts of the item, its addresses, and its form.
+	w         event.Write
+	addresses []event.Address
+	form      []byte
+}
+
+func newEncoder(r event.Replica, t event.Topics, partitions int32) *encoder {
+	return &encoder{replica: r, topics: t, partitions: partitions, writes: t.Writes(), kind: kafka.Record("", 0, event.KindWrite, "", nil).Headers}
 }
 
 // made is what became of one item.
 type made struct {
-	records   []*kgo.Record
-	addresses []event.Address
-	lost      bool // unreadable: published as a gap
+	addresses []event.Address // valid until the next item
+	lost      bool            // unreadable: published as a gap
 	unknown   bool
 	cut       bool // without body
 }
 
-// write makes the records of a write, one for each (migration, key), or for each partition where the key is unknown.
-func (e *encoder) write(it *journal.Item) made {
-	in, err := event.DecodeIntent(it.Intent)
-	if it.IntentLost || err != nil || len(in.Addresses) == 0 {
+// write appends the records of a write, one for each (migration, key), or for each partition where the key is unknown.
+func (e *encoder) write(it *journal.Item, records []*kgo.Record) ([]*kgo.Record, made) {
+	w := &e.w
+	err := w.Intent.Read(it.Intent)
+	if it.IntentLost || err != nil || len(w.Intent.Addresses) == 0 {
 		reason := "the intent is damaged"
 		if err != nil && !it.IntentLost {
 			reason = "the intent cannot be decoded: " + err.Error()
 		} else if !it.IntentLost {
 			reason = "the intent has no migration"
 		}
-		return made{records: []*kgo.Record{e.loss(it, event.Seq(it.Seq), reason)}, lost: true}
+		return append(records, e.loss(it, event.Seq(it.Seq), reason)), made{lost: true}
 	}
-	w := event.Write{V: event.WriteVersion, Ship: uint64(it.Ship), Intent: in, Result: result(it),
-		ID: event.WriteID{Replica: e.replica, Epoch: event.Epoch(it.Epoch), Seq: event.Seq(it.Seq)}}
-	m := made{addresses: addresses(in.Addresses, w.Result.Keys), unknown: w.Result.Outcome == event.Unknown}
+	result(&w.Result, it)
+	w.V, w.Ship, w.ID = event.WriteVersion, uint64(it.Ship), event.WriteID{Replica: e.replica, Epoch: event.Epoch(it.Epoch), Seq: event.Seq(it.Seq)}
+	e.addresses = addresses(e.addresses[:0], w.Intent.Addresses, w.Result.Keys)
+	m := made{addresses: e.addresses, unknown: w.Result.Outcome == event.Unknown}
 	for _, a := range m.addresses {
 		w.Address = a
-		b := event.Encode(&w)
-		if len(b) > maxValue && len(w.Intent.Body) > 0 {
+		e.form = w.AppendJSON(e.form[:0])
+		if len(e.form) > maxValue && len(w.Intent.Body) > 0 {
 			w.Intent.Body, m.cut = nil, true
-			b = event.Encode(&w)
+			e.form = w.AppendJSON(e.form[:0])
 		}
+		b := bytes.Clone(e.form) // the producer keeps it
 		if a.Key != "" {
-			m.records = append(m.records, e.record(event.Partition(a.Key, e.partitions), string(a.Key), b))
+			records = append(records, e.record(event.Partition(a.Key, e.partitions), string(a.Key), b))
 			continue
 		}
 		for p := range e.partitions {
-			m.records = append(m.records, e.record(p, "", b))
+			records = append(records, e.record(p, "", b))
 		}
 	}
-	return m
+	if cap(e.form) > keepForm {
+		e.form = nil
+	}
+	return records, m
 }
 
 func (e *encoder) record(p int32, key string, value []byte) *kgo.Record {
-	return kafka.Record(e.topics.Writes(), p, event.KindWrite, key, value)
+	return &kgo.Record{Topic: e.writes, Partition: p, Key: []byte(key), Value: value, Headers: e.kind}
 }
 
-// result is the outcome as recorded, or unknown where there is none.
-func result(it *journal.Item) event.Result {
-	if !it.Recovered && !it.Bare {
-		if r, err := event.DecodeResult(it.Outcome); err == nil {
-			return r
-		}
-		return event.Result{Outcome: event.Unknown, Reason: "outcome cannot be decoded", End: it.Completed}
-	}
-	reason := "no outcome: the proxy ended"
-	if it.Bare {
+// result reads the outcome as recorded, or unknown where there is none.
+func result(r *event.Result, it *journal.Item) {
+	reason := "outcome cannot be decoded"
+	switch {
+	case it.Bare:
 		reason = "no outcome: the journal had no room for it"
+	case it.Recovered:
+		reason = "no outcome: the proxy ended"
+	case r.Read(it.Outcome) == nil:
+		return
 	}
-	return event.Result{Outcome: event.Unknown, Reason: reason, End: it.Completed}
+	*r = event.Result{Outcome: event.Unknown, Reason: reason, End: it.Completed}
 }
 
-// addresses are those of the intent and those that only the answer told, each once, one of them primary. A key that
+// kept are addresses that outlive the item of which they are parts.
+func kept(as []event.Address) []event.Address {
+	as = slices.Clone(as)
+	for i, a := range as {
+		as[i].Migration, as[i].Key = event.Migration(strings.Clone(string(a.Migration))), event.OrderingKey(strings.Clone(string(a.Key)))
+	}
+	return as
+}
+
+// addresses appends those of the intent and those that only the answer told, each once, one of them primary. A key that
 // the answer told replaces "not known" of its migration.
-func addresses(intent, told []event.Address) []event.Address {
-	out := make([]event.Address, 0, len(intent)+len(told))
+func addresses(out, intent, told []event.Address) []event.Address {
 	add := func(a event.Address) {
 		for i, o := range out {
 			if o.Migration == a.Migration && (o.Key == a.Key || o.Key == "") {
@@ -152,8 +180,11 @@ type unsettled struct {
 	event.InFlight
 }
 
+// saying is what a mark tells besides the writes.
+type saying struct{ ended, idle bool }
+
 // marks makes the record of a mark for each partition that is wanted.
-func (e *encoder) marks(m *journal.Mark, old []unsettled, ended bool, want func(p int32) bool) []*kgo.Record {
+func (e *encoder) marks(m *journal.Mark, old []unsettled, say saying, want func(p int32) bool) []*kgo.Record {
 	lists := make(map[int32][]event.InFlight)
 	var everywhere []event.InFlight
 	list := func(f event.InFlight) {
@@ -184,7 +215,7 @@ func (e *encoder) marks(m *journal.Mark, old []unsettled, ended bool, want func(
 			continue
 		}
 		mark := event.ReplicaMark{V: event.MarkVersion, Replica: e.replica, Epoch: event.Epoch(m.Epoch), Seq: event.Seq(m.Seq), Clock: m.Clock,
-			InFlight: slices.Concat(everywhere, lists[p]), Ended: ended}
+			InFlight: slices.Concat(everywhere, lists[p]), Ended: say.ended, Idle: say.idle}
 		out = append(out, kafka.Record(e.topics.Writes(), p, event.KindReplicaMark, "", event.Encode(&mark)))
 	}
 	return out

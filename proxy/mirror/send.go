@@ -61,17 +61,32 @@ func (s *sender) send(ctx context.Context, records []*kgo.Record) error {
 
 // once produces the records and gives those to be sent again.
 func (s *sender) once(ctx context.Context, records []*kgo.Record) (left []*kgo.Record, err error) {
-	errs := make([]error, len(records))
-	var pending sync.WaitGroup
-	pending.Add(len(records))
-	for i, r := range records {
-		s.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
-			errs[i] = err
-			pending.Done()
-		})
+	if len(records) == 0 {
+		return nil, nil
 	}
-	done := make(chan struct{})
-	go func() { pending.Wait(); close(done) }() // ends with the last promise; the client keeps every one
+	var (
+		mu     sync.Mutex // guards failed until done
+		failed map[*kgo.Record]error
+		open   atomic.Int64
+		done   = make(chan struct{})
+	)
+	open.Store(int64(len(records)))
+	promise := func(r *kgo.Record, err error) { // the client keeps every one
+		if err != nil {
+			mu.Lock()
+			if failed == nil {
+				failed = map[*kgo.Record]error{}
+			}
+			failed[r] = err
+			mu.Unlock()
+		}
+		if open.Add(-1) == 0 {
+			close(done)
+		}
+	}
+	for _, r := range records {
+		s.client.Produce(ctx, r, promise)
+	}
 	slow := time.NewTimer(s.cfg.StalledAfter)
 	defer slow.Stop()
 	for waiting := true; waiting; {
@@ -86,18 +101,22 @@ func (s *sender) once(ctx context.Context, records []*kgo.Record) (left []*kgo.R
 			s.stall(cause)
 		}
 	}
+	if len(failed) == 0 {
+		return nil, nil
+	}
 	type place struct {
 		topic     string
 		partition int32
 	}
-	failed := map[place]bool{}
-	for i, r := range records {
+	after := map[place]bool{}
+	for _, r := range records {
 		p := place{r.Topic, r.Partition}
-		if errs[i] != nil && err == nil {
-			err = errs[i]
+		e := failed[r]
+		if e != nil && err == nil {
+			err = e
 		}
-		if errs[i] != nil || failed[p] {
-			failed[p] = true
+		if e != nil || after[p] {
+			after[p] = true
 			left = append(left, r)
 		}
 	}

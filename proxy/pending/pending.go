@@ -114,7 +114,7 @@ func (t *Tracker) Read(generations func(event.Migration) []int) {
 
 // Start follows the topic until Stop.
 func (t *Tracker) Start(ctx context.Context, cfg kafka.Config) error {
-	cl, err := cfg.Client("banyan-pending", kgo.FetchMaxWait(250*time.Millisecond),
+	cl, err := cfg.Client("banyan-pending", kgo.FetchMaxWait(5*time.Second), // news ends it at once
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{cfg.Topics().Progress(): {0: kgo.NewOffset().AtStart()}}))
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ func (c *conn) Again() { c.reused = true }
 func (c *conn) Reused() bool { return c.reused }
 
 func (c *conn) fail(doing string, class Class, err error) error {
-	return &Error{Upstream: c.pool.cfg.Name, Doing: doing, Class: class, Sent: c.sent, Answered: c.answered, Err: err}
+	return &Error{Upstream: c.pool.cfg.Name, Doing: doing, Class: class, Reused: c.reused, Sent: c.sent, Answered: c.answered, Err: err}
 }
 
 // Send implements Conn.

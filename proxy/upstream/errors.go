@@ -27,6 +27,7 @@ type Error struct {
 	Upstream string // its name
 	Doing    string // what was being done
 	Class    Class
+	Reused   bool // the connection had carried a request before: its peer may have closed it just then
 	Sent     bool // some of the request may have reached the backend
 	Answered bool // some of an answer had come
 	Err      error

@@ -217,3 +217,6 @@ func (r *Request) Upgrades() bool { return r.upgrade && r.minor == 1 }
 
 // IsHead tells whether the method is HEAD, whose answer has no body.
 func (r *Request) IsHead() bool { return string(r.Method()) == "HEAD" }
+
+// IsRead tells whether the method is GET or HEAD.
+func (r *Request) IsRead() bool { return string(r.Method()) == "GET" || r.IsHead() }

@@ -49,6 +49,68 @@ func TestDarkOnlyWhenEveryMarkIsPast(t *testing.T) {
 	s.want("match/1 110-110 | 110 dark")
 }
 
+// A proxy that records nothing sends few marks, and nobody waits for the next one, nor calls unattributed what only has
+// its mark to wait for.
+func TestAnIdleReplicaIsNotWaitedFor(t *testing.T) {
+	s := tell(t).begin()
+	s.mark("b", 0, 0, "idle")
+	s.change(k1, 110, 20)
+	s.tick(20)
+	s.mark("a", 0, 60)
+	s.reader(120, 60)
+	s.tick(61)
+	s.want()
+	s.reader(120, 144) // half of attribute_wait is not over
+	s.tick(144)
+	s.want()
+	s.reader(120, 145)
+	s.tick(145)
+	s.want("match/1 110-110 | 110 dark")
+}
+
+// An idle proxy that begins to record says so before its first write: from then on its marks count as anybody's.
+func TestAReplicaIsNotIdleForEver(t *testing.T) {
+	s := tell(t).begin()
+	s.mark("a", 0, 60, "idle")
+	s.change(k1, 110, 80)
+	s.reader(120, 85)
+	s.tick(85)
+	s.mark("a", 1, 90, "1 match/1 75")
+	s.reader(120, 250)
+	s.tick(250)
+	s.want()
+	s.write("a.1.1", k1, 75, 255)
+	s.mark("a", 1, 265)
+	s.reader(120, 265)
+	s.tick(266)
+	s.want("match/1 110-110 | 110 effect a.1.1 | a.1.1 applied [110]")
+	s.change(k2, 130, 400)
+	s.reader(140, 405)
+	s.tick(405)
+	s.reader(140, 540)
+	s.tick(540)
+	s.want()
+	s.mark("a", 1, 420)
+	s.tick(541)
+	s.want("match/2 130-130 | 130 dark")
+}
+
+// While a backlog is read, the last mark that said idle proves nothing: later ones wait behind it.
+func TestAnOldIdleMarkIsWaitedOn(t *testing.T) {
+	s := tell(t).begin()
+	s.mark("a", 0, 60, "idle")
+	s.change(k1, 110, 5080)
+	s.reader(120, 5100)
+	s.tick(5100)
+	s.mark("a", 0, 100, "idle")
+	s.reader(120, 5240)
+	s.tick(5240)
+	s.want()
+	s.mark("a", 0, 4500, "idle")
+	s.tick(5241)
+	s.want("match/1 110-110 | 110 dark")
+}
+
 // §4: several candidates are listed, never chosen from.
 func TestSeveralCandidatesAreListed(t *testing.T) {
 	s := tell(t).begin()

@@ -87,7 +87,7 @@ func (c *Core) candidates(k *key, ch *change) (ids []event.WriteID, open, silent
 		switch {
 		case r.silent:
 			silent = true
-		case !r.ended && r.clock.Before(past):
+		case !r.ended && r.clock.Before(past) && !c.leftOut(r, ch):
 			open = true
 		}
 	}
@@ -113,6 +113,13 @@ func (c *Core) candidates(k *key, ch *change) (ids []event.WriteID, open, silent
 	}
 	sortIDs(ids)
 	return ids, open, silent
+}
+
+// leftOut says that a change need not wait for the next mark of a replica: it records nothing. Had it begun before the
+// change was made, it would have said so first, and that would be here by now; unless the marks that are being read are
+// old ones.
+func (c *Core) leftOut(r *replica, ch *change) bool {
+	return r.idle && c.now.Sub(ch.arrived) >= c.cfg.AttributeWait/2 && c.now.Sub(r.clock) < c.cfg.ReplicaWait/2
 }
 
 // known says that a write in flight at the last mark has come since.

@@ -11,7 +11,8 @@
 //   - Every change is published exactly once, per key in commit order; every write settles exactly once per address.
 //   - An effect without annotation is one that only this write can have made: the only write, of all that every live
 //     proxy knows of, whose interval meets the span of the commit. Otherwise the change is unattributed, with its
-//     candidates. Dark is said only when every live replica's mark is past it, and never while a replica is silent.
+//     candidates. Dark is said only when every live replica's mark is past it or says that the replica records nothing,
+//     and never while a replica is silent.
 //   - One key that waits stops neither its partition nor its migration (but see changes without a key), and no change
 //     waits longer than attribute_wait plus max_clock_error.
 //   - A settled mark is true: entries with all changes up to its position stand before it, but for the keys that it
@@ -30,6 +31,11 @@
 //   - if it is not, when every live replica's mark is past its arrival, nothing that may have made it is in flight, and
 //     every write that can have made it is complete;
 //   - at the latest when it has waited for attribute_wait + max_clock_error.
+//
+// A replica whose last mark says that it records nothing (all is off) is not waited for longer than half of
+// attribute_wait: its marks are far apart, and all that could be in the next one is that it has begun to record. That
+// is sent before the first write is, and half of attribute_wait is time to arrive. If it comes later, a change of the
+// flip's first moments is called dark too soon; the write takes it back.
 //
 // Waiting for complete writes, not only for outcomes, is what makes entries closed: when the head goes, all effects of
 // its write are in the queue, so the run of changes up to the last of them is one entry, together with the write. An

@@ -16,6 +16,7 @@ type replica struct {
 	inFlight []event.InFlight // Epoch is always set
 	listed   map[event.WriteID]bool
 	ended    bool
+	idle     bool // it records nothing
 	came     bool // a mark, since the last Tick
 	seen     time.Time
 	silent   bool
@@ -53,7 +54,7 @@ func (c *Core) ReplicaMark(m *event.ReplicaMark, offset int64) {
 		return // read again
 	}
 	c.urgent = c.urgent || m.Epoch != r.epoch || m.Seq != r.seq || m.Ended != r.ended || len(m.InFlight) != len(r.inFlight)
-	r.epoch, r.seq, r.ended, r.marked = m.Epoch, m.Seq, m.Ended, true
+	r.epoch, r.seq, r.ended, r.idle, r.marked = m.Epoch, m.Seq, m.Ended, m.Idle, true
 	if m.Clock.After(r.clock) {
 		r.clock = m.Clock
 	}

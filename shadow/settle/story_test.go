@@ -110,13 +110,16 @@ func (s *story) write(w string, key event.OrderingKey, start, end int, more ...f
 func unknown(w *event.Write)  { w.Result.Outcome = event.Unknown }
 func rejected(w *event.Write) { w.Result.Outcome = event.Rejected }
 
-// mark is a proxy's mark. in flight: "seq key start" each, or "seq * start" while the key is not known.
+// mark is a proxy's mark. in flight: "seq key start" each, or "seq * start" while the key is not known; or "idle".
 func (s *story) mark(replica event.Replica, seq event.Seq, clock int, inFlight ...string) {
 	s.markEpoch(replica, 1, seq, clock, false, inFlight...)
 }
 
 func (s *story) markEpoch(replica event.Replica, ep event.Epoch, seq event.Seq, clock int, ended bool, inFlight ...string) {
 	m := &event.ReplicaMark{V: 1, Replica: replica, Epoch: ep, Seq: seq, Clock: ms(clock), Ended: ended}
+	if len(inFlight) == 1 && inFlight[0] == "idle" {
+		m.Idle, inFlight = true, nil
+	}
 	for _, x := range inFlight {
 		var f event.InFlight
 		var key string

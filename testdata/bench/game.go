@@ -50,7 +50,7 @@ func (b *bench) runGame() error {
 	if err := b.writePlayers(file, fpm); err != nil {
 		return err
 	}
-	return b.compareFronts("the game", &scripts{fpm, []string{"nginx", "banyan"}, []scriptLoad{
+	return b.compareFronts("the game", &scripts{fpm, []string{"nginx", "banyan", dialed}, []scriptLoad{
 		{"saturated", []string{"-scripts", file, "-dur", b.dur.String()}},
 		{fmt.Sprintf("%d/s", gameRate), []string{"-scripts", file, "-dur", (5 * b.dur).String(), "-rate", fmt.Sprint(gameRate)}},
 	}})

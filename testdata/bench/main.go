@@ -152,12 +152,20 @@ func (b *bench) run(scenes, cores string) (err error) {
 	if err := writeBackend(b.dir, b.backend, b.second); err != nil {
 		return err
 	}
-	if strings.Contains(scenes, "php") {
+	h1, h2, mirror := strings.Contains(scenes, "h1"), strings.Contains(scenes, "h2"), strings.Contains(scenes, "mirror")
+	php, game := strings.Contains(scenes, "php"), strings.Contains(scenes, "game")
+	kafka := (h1 || h2) && b.features || mirror
+	if kafka || php || game {
+		if err := b.buildBanyan(); err != nil {
+			return err
+		}
+	}
+	if php {
 		if err := b.runPHP(); err != nil {
 			return fmt.Errorf("php: %w", err)
 		}
 	}
-	if strings.Contains(scenes, "game") {
+	if game {
 		if err := b.runGame(); err != nil {
 			return fmt.Errorf("game: %w", err)
 		}
@@ -167,11 +175,7 @@ func (b *bench) run(scenes, cores string) (err error) {
 		return err
 	}
 	defer stop(bp)
-	h1, h2, mirror := strings.Contains(scenes, "h1"), strings.Contains(scenes, "h2"), strings.Contains(scenes, "mirror")
-	if (h1 || h2) && b.features || mirror {
-		if err := b.buildBanyan(); err != nil {
-			return err
-		}
+	if kafka {
 		k, err := b.startKafka()
 		if err != nil {
 			return err

@@ -17,13 +17,15 @@ import (
 // nginx and banyan would be compared in how they queue.
 const phpConns = 8
 
-// both is the front of which banyan is the outer part.
-const both = "banyan before nginx"
+const (
+	both   = "banyan before nginx" // banyan is the outer part
+	dialed = "nginx as shipped"    // without the lines that make it keep connections to php-fpm
+)
 
 // scripts is a php-fpm that is asked, and how.
 type scripts struct {
 	fpm    *lab.PHPFPMServer
-	fronts []string // nginx, banyan, and both
+	fronts []string // nginx, banyan, both, dialed
 	loads  []scriptLoad
 }
 
@@ -47,7 +49,7 @@ func (b *bench) runPHP() error {
 		return err
 	}
 	defer fpm.Stop()
-	return b.compareFronts("a tiny script", &scripts{fpm, []string{"nginx", "banyan", both}, []scriptLoad{
+	return b.compareFronts("a tiny script", &scripts{fpm, []string{"nginx", "banyan", both, dialed}, []scriptLoad{
 		{"saturated", []string{"-dur", b.dur.String(), "-path", "/tiny.php?unit=7", "-want", filepath.Join(b.dir, "tiny")}},
 	}})
 }
@@ -136,23 +138,31 @@ func (b *bench) startFront(name string, fpm *lab.PHPFPMServer) (addr string, pid
 		}
 		return err
 	}
-	legacy := []string{"-fpm", "unix:" + fpm.Socket, "-root", fpm.Root, "-profile", b.profile}
+	legacy := fmt.Sprintf("fastcgi: { address: %q, root: %q, max_connections: %d }", "unix:"+fpm.Socket, fpm.Root, phpConns)
 	if name != "banyan" {
 		err := begin(func(addr string) []string {
-			writeFastCGI(b.dir, addr, fpm.Socket, fpm.Root)
+			writeFastCGI(b.dir, addr, fpm.Socket, fpm.Root, name != dialed)
 			return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "front.conf")}
 		})
-		if err != nil || name == "nginx" {
+		if err != nil || name != both {
 			return addr, pids, end, err
 		}
-		legacy = []string{"-legacy", "http://" + addr}
+		legacy = fmt.Sprintf("http: %q", "http://"+addr)
 	}
-	err = begin(func(addr string) []string { return append([]string{b.self, "proxy", "-listen", addr}, legacy...) })
+	err = begin(func(addr string) []string {
+		admin, _ := freeAddr() // without it, the program does not start
+		file := b.write("front.yaml", fmt.Sprintf("version: 1\nproxy: { listen: %q, admin: %q }\nupstreams: { legacy: { %s } }\n", addr, admin, legacy))
+		return []string{b.binary, "proxy", "-c", file, "--log-level", "error"}
+	})
 	return addr, pids, end, err
 }
 
-// writeFastCGI is nginx as Debian's fastcgi-php.conf has it, with connections that are kept.
-func writeFastCGI(dir, addr, socket, root string) {
+// writeFastCGI is nginx as Debian's fastcgi-php.conf has it; kept adds that connections to php-fpm are kept.
+func writeFastCGI(dir, addr, socket, root string, kept bool) {
+	pool, keep := "", ""
+	if kept {
+		pool, keep = `keepalive `+strconv.Itoa(phpConns)+`; keepalive_requests 100000000; keepalive_timeout 300s;`, "fastcgi_keep_conn on;"
+	}
 	params := ""
 	for _, p := range []string{"QUERY_STRING $query_string", "REQUEST_METHOD $request_method", "CONTENT_TYPE $content_type", "CONTENT_LENGTH $content_length",
 		"SCRIPT_FILENAME $document_root$fastcgi_script_name", "SCRIPT_NAME $fastcgi_script_name", "PATH_INFO $path_info", "REQUEST_URI $request_uri",
@@ -161,14 +171,14 @@ func writeFastCGI(dir, addr, socket, root string) {
 		"REMOTE_USER $remote_user", "SERVER_ADDR $server_addr", "SERVER_PORT $server_port", "SERVER_NAME $server_name", "REDIRECT_STATUS 200"} {
 		params += "fastcgi_param " + p + "; "
 	}
-	writeConf(dir, "front", `upstream php { server unix:`+socket+`; keepalive `+strconv.Itoa(phpConns)+`; keepalive_requests 100000000; keepalive_timeout 300s; }
+	writeConf(dir, "front", `upstream php { server unix:`+socket+`; `+pool+` }
   server {
     listen `+addr+` backlog=8192; root "`+root+`"; index index.php;
     location ~ [^/]\.php(/|$) {
       fastcgi_split_path_info ^(.+?\.php)(/.*)$;
       try_files $fastcgi_script_name =404;
       set $path_info $fastcgi_path_info;
-      fastcgi_keep_conn on;
+      `+keep+`
       `+params+`
       fastcgi_pass php;
     }

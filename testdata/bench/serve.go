@@ -9,7 +9,6 @@ import (
 	"runtime/pprof"
 	"time"
 
-	"banyan/legacyadapter/fastcgi"
 	"banyan/proxy"
 	"banyan/proxy/certs"
 	"banyan/proxy/upstream"
@@ -20,30 +19,17 @@ func serve(args []string) error {
 	fs := flag.NewFlagSet("proxy", flag.ContinueOnError)
 	listen := fs.String("listen", "", "")
 	legacy := fs.String("legacy", "", "")
-	fpm := fs.String("fpm", "", "")
-	root := fs.String("root", "", "")
 	cert := fs.String("cert", "", "")
 	key := fs.String("key", "", "")
 	profile := fs.String("profile", "", "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	var up upstream.Upstream
-	if *fpm != "" {
-		u, err := fastcgi.New(fastcgi.Config{Name: "legacy", Address: *fpm, Root: *root, MaxConns: phpConns})
-		if err != nil {
-			return err
-		}
-		defer u.Close()
-		up = u
-	} else {
-		pool, err := upstream.New(upstream.Config{Name: "legacy", URL: *legacy})
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		up = pool
+	up, err := upstream.New(upstream.Config{Name: "legacy", URL: *legacy})
+	if err != nil {
+		return err
 	}
+	defer up.Close()
 	s, err := proxy.NewServer(proxy.Config{}, &proxy.Passthrough{Upstream: up}, nil, nil)
 	if err != nil {
 		return err

@@ -27,17 +27,21 @@ func (b *bench) nginx(addr string, p protocol) []string {
 	return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "peer.conf")}
 }
 
-// itself is a server in this program.
+// itself is a server in this program. Banyan's request path runs under the scheduler's setting that banyan makes for
+// itself (package awake).
 func (b *bench) itself(command string) func(string, protocol) []string {
 	return func(addr string, p protocol) []string {
 		args := []string{b.self, command, "-listen", addr, "-legacy", "http://" + b.backend}
 		if p == h2TLS {
 			args = append(args, "-cert", b.cert(), "-key", b.key())
 		}
-		if b.profile != "" && command == "proxy" {
+		if command != "proxy" {
+			return args
+		}
+		if b.profile != "" {
 			args = append(args, "-profile", b.profile)
 		}
-		return args
+		return append([]string{"env", "GODEBUG=schedtrace=2147483647"}, args...)
 	}
 }
 

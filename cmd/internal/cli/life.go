@@ -42,17 +42,22 @@ func (l *life) end() {
 const startup = time.Second
 
 // serving returns when the process shall end: ctx is done, failed has told, or a successor serves (succeeded).
-// Meanwhile reload is called for each SIGHUP; it says in the log what became of it.
-func (l *life) serving(ctx context.Context, failed <-chan error, reload func()) (succeeded bool, err error) {
+// Meanwhile reload is called for each SIGHUP; it says in the log what became of it. rest is called at the end of a load;
+// it may be nil.
+func (l *life) serving(ctx context.Context, failed <-chan error, reload, rest func()) (succeeded bool, err error) {
 	if err := l.set.Ready(); err != nil {
 		l.log.Warn("somebody who waits for this process was not told that it serves", "error", err)
 	}
 	started := time.NewTimer(startup)
 	defer started.Stop()
+	keeper, look := footprint.NewKeeper(rest), time.NewTicker(footprint.Every)
+	defer look.Stop()
 	for {
 		select {
 		case <-started.C:
-			footprint.Trim()
+			keeper.Trim()
+		case <-look.C:
+			keeper.Look()
 		case err := <-failed:
 			return false, err
 		case <-ctx.Done():

@@ -223,7 +223,7 @@ func serve(ctx context.Context, s *proxy.Server, l net.Listener, life *life, ops
 	go func() { failed <- s.Serve(l) }() // ends with the listener, which Shutdown closes
 	succeeded, err := life.serving(ctx, failed, func() {
 		log.Warn("SIGHUP reads a configuration again, and there is none: this process was started with --legacy")
-	})
+	}, s.Rest)
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,11 @@ func (a *app) run(ctx context.Context, o configured, service string, roles role.
 	if p.Proxy != nil {
 		go watchStages(watched, tel.Requests, p) // ends with stop
 	}
-	succeeded, err := life.serving(ctx, p.Failed(), func() { _, _ = p.Reload() }) // which has said what there is to say
+	var rest func()
+	if p.Proxy != nil {
+		rest = p.Proxy.Srv.Rest
+	}
+	succeeded, err := life.serving(ctx, p.Failed(), func() { _, _ = p.Reload() }, rest) // which has said what there is to say
 	if err == nil {
 		log.Info("draining: requests under way end, no others are taken", "at_most", p.File().Proxy.Limits.Drain)
 	}

@@ -2,4 +2,9 @@
 
 package footprint
 
+import "time"
+
 func dropFile() {}
+
+// cpuTime never grows: without a look at the load, only the start is trimmed.
+func cpuTime() time.Duration { return 0 }

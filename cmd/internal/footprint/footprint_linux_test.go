@@ -48,7 +48,7 @@ func TestTrim(t *testing.T) {
 		return string(b)
 	}
 	before, want := resident(t), use()
-	Trim()
+	trim()
 	if after := resident(t); after >= before {
 		t.Errorf("%d KiB of the file are resident after, %d before", after, before)
 	}

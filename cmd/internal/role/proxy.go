@@ -187,7 +187,8 @@ func (p *Proxy) openRecording(ctx context.Context) error {
 		return err
 	}
 	replica := event.Replica(c.Replica)
-	p.Mirror, err = mirror.New(mirror.Config{Journal: p.Journal, Replica: replica, Kafka: p.f.Kafka, MaxExecution: p.f.Upstreams["legacy"].MaxExecution, Log: p.o.Log})
+	p.Mirror, err = mirror.New(mirror.Config{Journal: p.Journal, Replica: replica, Kafka: p.f.Kafka, MaxExecution: p.f.Upstreams["legacy"].MaxExecution,
+		IdleMarkEvery: idleMarks(p.f), Records: p.records, Log: p.o.Log})
 	if err != nil {
 		return err
 	}
@@ -198,7 +199,10 @@ func (p *Proxy) openRecording(ctx context.Context) error {
 		return err
 	}
 	p.Follower, err = control.Follow(ctx, control.FollowerConfig{Kafka: p.f.Kafka, Log: p.o.Log, File: filepath.Join(dir, "stages.json"),
-		Obey: func(map[event.Migration]stage.State) { p.Beacon.Wake() }})
+		Obey: func(map[event.Migration]stage.State) {
+			p.Mirror.Wake() // before it is said that the flip is obeyed: marks are close again
+			p.Beacon.Wake()
+		}})
 	if err != nil {
 		return err
 	}
@@ -219,6 +223,22 @@ func (p *Proxy) states() map[event.Migration]stage.State {
 		return nil
 	}
 	return p.Follower.States()
+}
+
+// records says whether a migration is at a stage at which its writes are recorded.
+func (p *Proxy) records() bool {
+	for _, s := range p.states() {
+		if s.Stage.Writes() {
+			return true
+		}
+	}
+	return false
+}
+
+// idleMarks is how far apart marks may be while nothing is recorded: four fit into the time after which settle calls a
+// proxy silent.
+func idleMarks(f *config.File) time.Duration {
+	return min(time.Second, f.Settle.WithDefaults().ReplicaWait/4)
 }
 
 // unread is no generation at all: nothing is known to hold anything.

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package awake
+
+// Keep does nothing.
+func Keep() {}
