@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 
 	"banyan/proxy/upstream"
 )
@@ -129,33 +128,6 @@ func TestLargeBodiesAdvanceEvenly(t *testing.T) {
 	if n := least.Load(); n < pieces-8 {
 		t.Errorf("when the first of %d bodies had passed, another was at piece %d of %d", bodies, n, pieces)
 	}
-}
-
-// TestWhoIsNextIsInOrder: large bodies go on in the order in which they asked.
-func TestWhoIsNextIsInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		tu := newTurns()
-		tu.next <- struct{}{}
-		var order []int
-		for i := range 20 {
-			go func() { // ends with its turn
-				tu.next <- struct{}{}
-				order = append(order, i)
-				<-tu.next
-			}()
-			synctest.Wait()
-		}
-		<-tu.next
-		synctest.Wait()
-		for i, who := range order {
-			if i != who {
-				t.Fatalf("went on as %v", order)
-			}
-		}
-		if len(order) != 20 {
-			t.Errorf("%d of 20 went on", len(order))
-		}
-	})
 }
 
 // TestAStalledBodyStopsNobody: while one waits for its upstream in its turn, and after one was given up in its, others pass.
