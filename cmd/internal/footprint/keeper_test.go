@@ -58,7 +58,7 @@ func TestKeeperAfterLoad(t *testing.T) {
 	r.want(t, 3, "after the next load")
 }
 
-// TestKeeperSpares: loads that come and go have few trims, all of them a five hundredth of the time; a load that is
+// TestKeeperSpares: loads that come and go have few trims, all of them a five thousandth of the time; a load that is
 // short has none.
 func TestKeeperSpares(t *testing.T) {
 	r := newRig()
