@@ -11,6 +11,9 @@ PACKAGES := ./... $(shell find testdata -mindepth 1 -type d \( -name testdata -o
 # Starts the servers that tests share, runs what follows, ends them.
 WITH := bin/with --
 
+# Tests of what the race detector changes: allocations and stacks. They run once more, without it.
+UNRACED := $(shell grep -rl --include='*_test.go' '^//go:build !race' .)
+
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -21,6 +24,8 @@ test: export BANYAN_REQUIRE := all
 test: deps lint with ## install what is missing (listed first), lint, then all tests on real servers
 	@echo "test: all packages under the race detector; a server that is missing is a failure"
 	$(WITH) go test -race -timeout 20m $(PACKAGES)
+	@echo "test: allocations and stacks, without the race detector"
+	go test -run "^($$(grep -ho '^func Test[A-Za-z0-9_]*' $(UNRACED) | cut -d' ' -f2 | paste -sd'|'))$$" $(sort $(dir $(UNRACED)))
 
 lint: ## gofmt, vet, staticcheck, php -l
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "lint: gofmt has to be run on:"; echo "$$unformatted"; exit 1; fi
