@@ -3,8 +3,11 @@
 // Go's runtime has a monitor thread. It sleeps when nothing runs, and is woken, with a futex, whenever something does:
 // a proxy that mostly waits pays two switches of threads and some naps for each request that comes and each answer. With
 // the runtime's setting schedtrace (package runtime, "Environment Variables") the monitor naps 10 ms at a time instead.
-// At 2,000 requests a second on one core that takes 30 % off a proxy's CPU; a hundred naps a second cost under 0.1 % of a
-// core. The setting is read before any code of ours runs, so the process has to execute itself anew.
+// At 2,000 requests a second on one core that takes 30 % off a proxy's CPU. The setting is read before any code of ours
+// runs, so the process has to execute itself anew.
+//
+// Not obvious: the monitor is also who takes a processor from a goroutine in a long system call, and now does so up to
+// 10 ms later. Whatever waits for a disk often must not do it in a system call; see the journal's Sync.
 //
 // What schedtrace is for, a line about the scheduler, is written to standard error once in 24 days of the machine's
 // uptime, and would be at the start; there it is kept out. Whoever sets schedtrace in GODEBUG, 0 included, gets that.

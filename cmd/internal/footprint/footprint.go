@@ -18,7 +18,7 @@ const (
 	quietLooks = 2    // in a row: a load is over
 	quietPart  = 20   // in a quiet look the process takes less than a twentieth of one CPU; Kafka's clients take half of that
 	worthPart  = 5    // a load that took less CPU than so many trims leaves too little behind
-	sparePart  = 5000 // trims take at most a five thousandth of one CPU: where a load comes and goes each costs 20 ms
+	sparePart  = 5000 // trims take at most a five thousandth of one CPU: where a load comes and goes each costs about 15 ms
 )
 
 // Keeper trims the process once it has started, and each time that a load is over: half a second after its end, never
