@@ -20,7 +20,7 @@ import (
 // No test leaves a goroutine behind: connections, tunnels, pools and servers all end.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const wait = 10 * time.Second
+const wait = time.Minute
 
 // origin is a backend whose every byte a test decides. serve gets each connection; it is closed after it.
 type origin struct {

@@ -57,7 +57,7 @@ func end(stream string) string {
 
 // shrink leaves pieces out of a failing input as long as it fails, for at most ten seconds. Each trial has a rig of its own.
 func shrink(t *testing.T, s, why string, try func(string, *rig) string) (string, string) {
-	until := time.Now().Add(wait)
+	until := time.Now().Add(10 * time.Second)
 	for size := len(s) / 2; size > 0; size /= 2 {
 		for i := 0; i+size <= len(s) && time.Now().Before(until); {
 			less, scope := s[:i]+s[i+size:], &trial{TB: t}

@@ -245,7 +245,7 @@ func TestEitherStoreAnswers(t *testing.T) {
 	paths := []string{"/matches/1/map?player=1", "/matches/1/players/2/units?player=1", "/players/1/resources?match=1", "/matches/1/trades?player=1"}
 	for _, p := range paths {
 		a, b := ask(both, p), ask(tables, p)
-		for end := time.Now().Add(10 * time.Second); a != b && time.Now().Before(end); a, b = ask(both, p), ask(tables, p) {
+		for end := time.Now().Add(time.Minute); a != b && time.Now().Before(end); a, b = ask(both, p), ask(tables, p) {
 			time.Sleep(20 * time.Millisecond) // marks alone reach PostgreSQL a few times a second, and nothing tells of them
 		}
 		if a != b || !strings.HasPrefix(a, "200 ") {

@@ -44,7 +44,7 @@ func expect(t *testing.T, addr string, o odd, status int, body string) {
 // quiet waits until no connection is in use: an exchange ends a moment after its answer.
 func quiet(t *testing.T, up *Upstream) upstream.Stats {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		s := up.Stats()
 		if s.Open == s.Idle {
 			return s

@@ -192,7 +192,7 @@ func (p *place) player(t testing.TB) *player {
 	jar, _ := cookiejar.New(nil) // never fails
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &player{Client: http.Client{Jar: jar, Transport: tr, Timeout: 20 * time.Second}, url: p.url}
+	return &player{Client: http.Client{Jar: jar, Transport: tr, Timeout: time.Minute}, url: p.url}
 }
 
 // do gives what the session counted.
@@ -346,7 +346,7 @@ func TestDeadInstance(t *testing.T) {
 		_, err := c.do("/add")
 		return err == nil && c.at == dying.addr
 	}
-	for end := time.Now().Add(10 * time.Second); !back(); {
+	for end := time.Now().Add(time.Minute); !back(); {
 		if time.Now().After(end) {
 			t.Fatal("the instance gets no new players")
 		}

@@ -113,7 +113,7 @@ func dial(t *testing.T, addr string, c *tls.Config) (*tls.Conn, string, error) {
 	}
 	tc := tls.Client(nc, c)
 	t.Cleanup(func() { tc.Close() })
-	tc.SetDeadline(time.Now().Add(10 * time.Second))
+	tc.SetDeadline(time.Now().Add(time.Minute))
 	if err := talk(tc); err != nil {
 		return nil, "", err
 	}
@@ -198,7 +198,7 @@ func TestWatch(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Watch(ctx) })
 	issue(t, "second", later, nil).files(t, dir, "site")
-	for deadline := time.Now().Add(10 * time.Second); s.current.Load().Certificates[0].Leaf.Subject.CommonName != "second"; {
+	for deadline := time.Now().Add(time.Minute); s.current.Load().Certificates[0].Leaf.Subject.CommonName != "second"; {
 		if time.Now().After(deadline) {
 			t.Fatal("the new certificate is not in use")
 		}

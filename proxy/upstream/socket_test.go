@@ -34,7 +34,7 @@ func socket(t *testing.T) (*upstream.Socket, *net.TCPConn, *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	if err := errors.Join(nc.SetDeadline(deadline), far.SetDeadline(deadline)); err != nil {
 		t.Fatal(err)
 	}

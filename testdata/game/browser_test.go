@@ -86,7 +86,7 @@ func (w *world) eventually(query, want string) {
 	w.t.Helper()
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		got := w.value(query)
 		if got == want {

@@ -174,7 +174,7 @@ func TestPausedKafkaAnswersNothingAndGoesOn(t *testing.T) {
 	if err := s.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	if err := client.Ping(t.Context()); err != nil {
+	if err := kafkaClient(t, s).Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

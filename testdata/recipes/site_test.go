@@ -209,14 +209,14 @@ func (s *site) ask(method, target, head string, body []byte) (*http.Response, []
 }
 
 func exchange(addr string, secure bool, method, target, head string, body []byte) (*http.Response, []byte, int, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(clientIP)}, Timeout: 10 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(clientIP)}, Timeout: time.Minute}
 	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	defer c.Close()
 	port := c.LocalAddr().(*net.TCPAddr).Port
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if secure {
 		c = tls.Client(c, &tls.Config{ServerName: "game.example", InsecureSkipVerify: true}) //nolint:gosec // the test's own certificate
 	}

@@ -136,7 +136,7 @@ func (b *book) must(args ...string) string {
 // add writes a note through the proxy and gives its id.
 func (b *book) add(number int, body string) int64 {
 	b.t.Helper()
-	client := &http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	r, err := client.PostForm(b.proxy+"/notes.php", url.Values{"book": {strconv.Itoa(number)}, "author": {"Zoë"}, "body": {body}})
 	if err != nil {
 		b.t.Fatal(err)

@@ -42,7 +42,7 @@ func TestWriteSurvivesItsClient(t *testing.T) {
 	// Nothing tells when a script has ended whose client is gone.
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.After(10 * time.Second); w.value("SELECT client_ref FROM units WHERE id = 1") != "left"; {
+	for deadline := time.After(time.Minute); w.value("SELECT client_ref FROM units WHERE id = 1") != "left"; {
 		select {
 		case <-again.C:
 		case <-deadline:

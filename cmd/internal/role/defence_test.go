@@ -46,7 +46,7 @@ proxy:
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { nc.Close() })
-		nc.SetDeadline(time.Now().Add(10 * time.Second))
+		nc.SetDeadline(time.Now().Add(time.Minute))
 		io.WriteString(nc, header)
 		if secure {
 			nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true})

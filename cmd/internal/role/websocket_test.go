@@ -38,7 +38,7 @@ const (
 func shake(t *testing.T, nc net.Conn, path, version string) (*webSocket, int) {
 	t.Helper()
 	t.Cleanup(func() { nc.Close() })
-	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	nc.SetDeadline(time.Now().Add(time.Minute))
 	w := &webSocket{t, nc, bufio.NewReader(nc)}
 	var nonce [16]byte
 	rand.Read(nonce[:])
