@@ -48,6 +48,7 @@ func (l *life) serving(ctx context.Context, failed <-chan error, reload, rest fu
 	if err := l.set.Ready(); err != nil {
 		l.log.Warn("somebody who waits for this process was not told that it serves", "error", err)
 	}
+	footprint.MakeRoom()
 	started := time.NewTimer(startup)
 	defer started.Stop()
 	keeper, look := footprint.NewKeeper(rest), time.NewTicker(footprint.Every)

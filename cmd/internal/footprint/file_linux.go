@@ -33,6 +33,9 @@ func dropFile() {
 	}
 }
 
+// dropZeros unmaps the pages of b, which is made of whole ones and all zeros: those that the allocator had to clear.
+func dropZeros(b []byte) { _ = syscall.Madvise(b, syscall.MADV_DONTNEED) } // pages that stay resident do no harm
+
 type mapping struct{ from, to uintptr }
 
 // mappings are those of a file that hold nothing but what is in the file: not writable, and without a private page, as
