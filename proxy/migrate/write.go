@@ -91,7 +91,7 @@ func (h *Handler) intent(x *proxy.Exchange, c *Config, d *route.Decision, w *wri
 	r := x.Request
 	contentType := string(r.Field("content-type"))
 	in := event.Intent{UUID: uuidV7(), Route: w.parts[0].name, Addresses: w.addresses(), Method: string(r.Method()), Host: string(r.Host()),
-		Target: c.Redact.Target(r.Target()), ContentType: contentType, Params: w.params, BodyLength: int64(len(body)), Trace: traceparent(span), At: time.Now()}
+		Target: string(c.Redact.Target(r.Target())), ContentType: contentType, Params: w.params, BodyLength: int64(len(body)), Trace: traceparent(span), At: time.Now()}
 	if whole {
 		in.Body = c.Redact.Body(contentType, body)
 	} else {
