@@ -10,8 +10,6 @@ import (
 	"banyan/proxy/journal"
 	"banyan/proxy/pending"
 	"banyan/proxy/route"
-
-	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Handler applies a [Config]. Swap replaces it while requests run.
@@ -46,9 +44,6 @@ func New(c *Config) (*Handler, error) {
 func (h *Handler) Swap(c *Config) error {
 	if err := c.Validate(); err != nil {
 		return err
-	}
-	if c.Tracer == nil {
-		c.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -115,18 +110,21 @@ func (h *Handler) Serve(x *proxy.Exchange) {
 
 // migrated serves a request of one or more migrations. A write of any of them makes it a write.
 func (h *Handler) migrated(x *proxy.Exchange, c *Config, d *route.Decision) {
-	x.Route = string(d.Routes[0].Migration) + "/" + d.Routes[0].Name
-	var w write
+	x.Route = d.Routes[0].Label()
+	w := writes.Get().(*write)
 	for i, r := range d.Routes {
 		if r.Kind == route.Write {
-			w.add(c, r, d.Params(i), c.States(r.Migration))
+			w.join(c, d, i)
 		}
 	}
 	if len(w.parts) > 0 {
 		h.Counters.Writes.Add(1)
-		h.write(x, c, d, &w)
+		h.write(x, c, d, w)
+		w.forget()
+		writes.Put(w)
 		return
 	}
+	writes.Put(w)
 	for i, r := range d.Routes {
 		if r.Kind == route.Read {
 			h.Counters.Reads.Add(1)

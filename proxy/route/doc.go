@@ -60,7 +60,12 @@ type Route struct {
 	// "cookie.x"; alternatives are tried in order: "form.match|query.match". In query, form and cookie "x[k]" is what
 	// stands at the key k of an array x; an array itself is not there.
 	Params map[string]string
+
+	label string // once compiled
 }
+
+// Label names the route of a compiled table in metrics and logs: "migration/name", or the name of a plain route.
+func (r *Route) Label() string { return r.label }
 
 // Values are parameters as text by name.
 type Values interface {

@@ -105,6 +105,10 @@ func rank(r Route) int {
 
 func compile(r *Route) *compiled {
 	c := &compiled{Route: *r, sources: map[string][]source{}}
+	c.label = r.Name
+	if r.Kind != Plain {
+		c.label = string(r.Migration) + "/" + r.Name
+	}
 	c.path, _ = parsePath(r.Match.Path)
 	if r.Match.Method != "" {
 		c.methods = strings.Split(r.Match.Method, "|")
