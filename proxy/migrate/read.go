@@ -75,7 +75,8 @@ func (h *Handler) player(c *Config, d *route.Decision) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	p := c.Sessions.Players.Player(c.Redact.Session(s))
+	var hash [32]byte
+	p := c.Sessions.Players.Player(view(c.Redact.AppendSession(hash[:0], s)))
 	return p, p != ""
 }
 
@@ -117,7 +118,7 @@ func (h *Handler) behind(c *Config, r *read) string {
 		return !at.IsZero() && c.Model.Expect(r.m.Name, r.key, at) > time.Until(until)
 	}
 	cookie, _ := r.d.Cookie(pending.Cookie)
-	writes, at, all := pending.ParseTokens(cookie).For(r.m.Name, r.key)
+	writes, at, all := pending.ParseTokens(string(cookie)).For(r.m.Name, r.key)
 	switch {
 	case !all:
 		return "own_writes_unknown"

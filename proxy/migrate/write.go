@@ -23,7 +23,8 @@ import (
 // once it is over, and so is all that it holds but for the addresses, which the journal hands on.
 type write struct {
 	parts  []part
-	params map[string]string // of the first part
+	params map[string]string // of the first part; views, see [route.Decision.View]
+	other  map[string]string // those of the others, one after another
 	token  bool              // some migration is live: the session must read its own write
 
 	h     *Handler
@@ -53,7 +54,7 @@ type part struct {
 }
 
 var writes = sync.Pool{New: func() any {
-	w := &write{}
+	w := &write{params: map[string]string{}, other: map[string]string{}}
 	w.env = map[string]any{"status": 0, "body": "", "params": w.params, "json": noJSON, "header": func(name string) string { return string(w.head.Field(strings.ToLower(name))) }}
 	return w
 }}
@@ -61,9 +62,11 @@ var writes = sync.Pool{New: func() any {
 // forget leaves nothing of a request but memory.
 func (w *write) forget() {
 	clear(w.parts)
-	w.parts, w.params, w.token = w.parts[:0], nil, false
+	clear(w.params)
+	clear(w.other)
+	w.parts, w.token = w.parts[:0], false
 	w.h, w.c, w.d, w.head, w.ended = nil, nil, nil, nil, false
-	w.env["body"], w.env["params"], w.env["json"] = "", w.params, noJSON
+	w.env["body"], w.env["json"] = "", noJSON
 }
 
 // join adds the migration of the i-th route, if it records writes.
@@ -77,13 +80,14 @@ func (w *write) join(c *Config, d *route.Decision, i int) {
 	if !s.Stage.Writes() {
 		return
 	}
-	params := d.Params(i)
+	params := w.params
+	if len(w.parts) > 0 {
+		params = w.other
+	}
+	d.View(params, i)
 	key, ok := m.Key.Expand(func(n string) (string, bool) { v, ok := params[n]; return v, ok })
 	if !ok {
 		key = ""
-	}
-	if len(w.parts) == 0 {
-		w.params = params
 	}
 	w.parts = append(w.parts, part{m, m.Writes[r.Name], r.Name, event.OrderingKey(key), s})
 	w.token = w.token || s.Stage == stage.Live
@@ -139,7 +143,7 @@ func (w *write) record(x *proxy.Exchange, body []byte, whole bool, t traced) (jo
 	}
 	if name := c.Sessions.Cookie; name != "" {
 		if s, ok := w.d.Cookie(name); ok {
-			in.Session = view(c.Redact.AppendSession(w.session[:0], []byte(s)))
+			in.Session = view(c.Redact.AppendSession(w.session[:0], s))
 			if c.Sessions.Players != nil {
 				in.Player = c.Sessions.Players.Player(in.Session)
 			}
@@ -211,7 +215,7 @@ func writeEnd(x *proxy.Exchange, r *proxy.Result) {
 // ownWrites is the Set-Cookie value that lets the session wait for what it just wrote.
 func ownWrites(d *route.Decision, w *write, id event.WriteID) []byte {
 	old, _ := d.Cookie(pending.Cookie)
-	t, now := pending.ParseTokens(old), time.Now()
+	t, now := pending.ParseTokens(string(old)), time.Now()
 	for _, p := range w.parts {
 		if p.state.Stage != stage.Live {
 			continue
@@ -250,7 +254,7 @@ func (w *write) applied(r *proxy.Result) (bool, error) {
 			return v, nil
 		}
 	}
-	w.env["status"], w.env["params"] = r.Chosen, w.params
+	w.env["status"] = r.Chosen
 	if p.NeedBody {
 		w.env["body"], w.env["json"] = string(r.Captured), jsonObject(r.Captured)
 	}

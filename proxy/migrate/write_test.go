@@ -1,17 +1,24 @@
 package migrate
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"banyan/legacyadapter/php"
 	"banyan/proxy"
 	"banyan/proxy/event"
 	"banyan/proxy/expr"
+	"banyan/proxy/journal"
+	"banyan/proxy/route"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
@@ -59,6 +66,80 @@ func TestWritesAreApart(t *testing.T) {
 		case in.Target == "/index.php?page=unit&action=move&other="+unit && r.Outcome == event.Rejected && r.Location == "":
 		default:
 			t.Errorf("%s: %+v", in.Target, r)
+		}
+	}
+}
+
+// What is kept of a request has no part in its memory: pairs of reads, and the addresses of writes in flight, which the
+// journal's marks hand on.
+func TestWhatIsKeptStays(t *testing.T) {
+	b := newBench(t, shadow, func(c *Config) { c.Sessions = Sessions{Cookie: "PHPSESSID"} })
+	var mark journal.Mark
+	b.legacy = func(w http.ResponseWriter, r *http.Request) {
+		if mark.InFlight == nil {
+			b.j.Mark(&mark)
+		}
+		fmt.Fprint(w, "ok")
+	}
+	c := b.raw("POST "+moveTarget, "match=777&unit=42")
+	<-b.served
+	was := fmt.Sprint(mark.InFlight)
+	answers := bufio.NewReader(c)
+	skip := func() {
+		r, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
+	skip()
+	if !strings.Contains(was, "match/777") {
+		t.Fatal(was)
+	}
+	var pairs []string
+	for i, read := range []string{"match=123&other=ab", "match=45678", "other=xyz&match=9"} { // on the same connection, in the same memory
+		fmt.Fprintf(c, "GET /api.php?action=map&%s HTTP/1.1\r\nHost: host%d.example\r\nCookie: PHPSESSID=%d\r\n\r\n", read, i, i)
+		skip()
+		<-b.served
+		pairs = append(pairs, fmt.Sprintf("%+v", b.copies.reads[i]))
+	}
+	for i, want := range []string{"123", "45678", "9"} {
+		r := b.copies.reads[i]
+		if r.Params["match"] != want || string(r.Key) != "match/"+want || fmt.Sprintf("%+v", r) != pairs[i] {
+			t.Errorf("%+v\nwas %s", r, pairs[i])
+		}
+	}
+	for i := range 5 {
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 17\r\n\r\nmatch=%03d&unit=43", moveTarget, i)
+		skip()
+		<-b.served
+	}
+	if now := fmt.Sprint(mark.InFlight); now != was {
+		t.Errorf("%s, was %s", now, was)
+	}
+}
+
+// A write of two migrations is one record: the keys are those that each has of its own parameters, which are the first's.
+func TestTwoMigrationsOneRecord(t *testing.T) {
+	b := newBench(t, dual, func(c *Config) {
+		one := func(m event.Migration, match string, more string) route.Route {
+			return route.Route{Name: "move", Kind: route.Write, Migration: m, Match: route.Match{Path: "/index.php"}, Params: map[string]string{"match": match, more: "form.unit"}}
+		}
+		var err error
+		if c.Table, err = route.Compile([]route.Route{one("units", "form.match", "unit"), one("economy", "query.match", "u")}, php.Params{}, php.Nginx{}); err != nil {
+			t.Fatal(err)
+		}
+		economy := *c.Migrations["units"]
+		economy.Name = "economy"
+		c.Migrations["economy"] = &economy
+	})
+	b.legacy = moved
+	for i := range 3 {
+		b.do("POST", fmt.Sprint("/index.php?match=1", i), fmt.Sprint("unit=42&match=2", i))
+		in, _ := b.recorded()
+		want := []event.Address{{Migration: "units", Key: event.OrderingKey(fmt.Sprint("match/2", i)), Primary: true}, {Migration: "economy", Key: event.OrderingKey(fmt.Sprint("match/1", i))}}
+		if !slices.Equal(in.Addresses, want) || !maps.Equal(in.Params, map[string]string{"match": fmt.Sprint("2", i), "unit": "42"}) {
+			t.Errorf("%+v", in)
 		}
 	}
 }

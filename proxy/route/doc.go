@@ -67,18 +67,20 @@ type Route struct {
 // Label names the route of a compiled table in metrics and logs: "migration/name", or the name of a plain route.
 func (r *Route) Label() string { return r.label }
 
-// Values are parameters as text by name.
+// Values are parameters as text by name. The text may stand in the bytes that were read: it is good as long as those
+// are, and as the values' memory is not used again.
 type Values interface {
 	Get(name string) (value string, ok bool)
 }
 
 // Params reads parameters as legacy does. Implementations never fail: what legacy would not see is not there. Form is
-// given the body of a POST only: no other method fills a form's fields.
+// given the body of a POST only: no other method fills a form's fields. What is given as old, if anything, is what the
+// same or another Params gave for an earlier request: nobody needs it any more, and its memory may be used.
 type Params interface {
-	Query(raw []byte) Values
-	Form(contentType string, body []byte) Values
+	Query(old Values, raw []byte) Values
+	Form(old Values, contentType string, body []byte) Values
 	JSON(body []byte) Values
-	Cookies(header []byte) Values
+	Cookies(old Values, header []byte) Values
 }
 
 // Canonicalizer resolves a raw request target to the path that decides routing, and its raw query. The path is decoded,
