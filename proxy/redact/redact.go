@@ -1,7 +1,7 @@
 // Package redact keeps secrets out of the journal, Kafka and captures.
 //
 // It promises: values of fields whose name is a declared or default secret are replaced by "***" in query, form,
-// multipart and JSON, however the name is spelled (percent escapes, case); a session travels as a keyed hash; a body
+// multipart and JSON, however the name is spelled (percent escapes, '+', case); a session travels as a keyed hash; a body
 // that says it is JSON or multipart and cannot be parsed is masked whole. It leaves headers to its callers: only a
 // closed list of them is ever recorded, and neither Cookie nor Authorization is on it. It does not find secrets in
 // fields with innocent names.
@@ -215,7 +215,7 @@ func (r *Redactor) urlencoded(part string, raw []byte, from int) []byte {
 
 // unescape gives b itself where nothing is escaped.
 func unescape(b []byte) []byte {
-	if bytes.IndexByte(b, '%') < 0 {
+	if bytes.IndexByte(b, '%') < 0 && bytes.IndexByte(b, '+') < 0 {
 		return b
 	}
 	out := make([]byte, 0, len(b))
@@ -227,7 +227,11 @@ func unescape(b []byte) []byte {
 				continue
 			}
 		}
-		out = append(out, b[i])
+		c := b[i]
+		if c == '+' {
+			c = ' '
+		}
+		out = append(out, c)
 	}
 	return out
 }
