@@ -16,6 +16,8 @@
 //   - A route's path is that of the script that runs or that of the address: a request for "/" is one for "/index.php" as
 //     well, and any spelling that runs a script belongs to the script's routes, whatever its address looks like.
 //     (TestScriptAndAddress)
+//   - What is matched is not copied: values stand in the request, or in memory that the next request's will have. Whoever
+//     keeps a parameter has it from [Decision.Params]. (TestParamsAreOnesOwn, TestParametersNeedNoMemory)
 //   - The first route of a migration that matches wins, and plain routes come before every migration. (TestOrder)
 package route
 

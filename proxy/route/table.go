@@ -35,13 +35,19 @@ type compiled struct {
 	Route
 	path     *pattern
 	methods  []string
-	sources  map[string][]source
+	params   []param
 	header   wants // names in lower case
 	query    wants
 	cookie   wants
 	form     wants
 	json     wants
 	needBody bool // to decide or to extract
+}
+
+// param is a declared parameter and where to look for it, in order.
+type param struct {
+	name    string
+	sources []source
 }
 
 // Compile checks all routes and reports every error at once, each with the route's name.
@@ -106,7 +112,7 @@ func rank(r Route) int {
 }
 
 func compile(r *Route) *compiled {
-	c := &compiled{Route: *r, sources: map[string][]source{}}
+	c := &compiled{Route: *r}
 	c.label = r.Name
 	if r.Kind != Plain {
 		c.label = string(r.Migration) + "/" + r.Name
@@ -121,9 +127,10 @@ func compile(r *Route) *compiled {
 		c.header[i].name = strings.ToLower(c.header[i].name)
 	}
 	c.needBody = c.form != nil || c.json != nil
-	for name, s := range r.Params {
-		c.sources[name], _ = parseSource(s)
-		c.needBody = c.needBody || needsBody(c.sources[name])
+	for _, name := range sortedNames(r.Params) {
+		sources, _ := parseSource(r.Params[name])
+		c.params = append(c.params, param{name, sources})
+		c.needBody = c.needBody || needsBody(sources)
 	}
 	return c
 }
@@ -370,7 +377,7 @@ func (d *Decision) Cookie(name string) (value []byte, ok bool) {
 // Params are the declared parameters of the i-th route that are there, by name. Of a body that did not come whole nothing
 // is there, and no alternative that stands behind it.
 func (d *Decision) Params(i int) map[string]string {
-	out := make(map[string]string, len(d.hits[i].sources))
+	out := make(map[string]string, len(d.hits[i].params))
 	d.View(out, i)
 	for name, v := range out {
 		out[name] = strings.Clone(v)
@@ -383,13 +390,13 @@ func (d *Decision) Params(i int) map[string]string {
 func (d *Decision) View(out map[string]string, i int) {
 	clear(out)
 	c := d.hits[i]
-	for name, alternatives := range c.sources {
-		for _, s := range alternatives {
+	for _, p := range c.params {
+		for _, s := range p.sources {
 			if s.inBody() && !d.whole && d.carriesBody() {
 				break // it may be still to come, and the last of two equal names wins: all else would be a guess
 			}
 			if v, ok := d.find(c, s); ok {
-				out[name] = v
+				out[p.name] = v
 				break
 			}
 		}

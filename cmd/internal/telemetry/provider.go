@@ -43,7 +43,8 @@ type Provider struct {
 
 // New wires the SDK. Metrics are read by Prometheus from [Provider.Metrics]. Spans leave by OTLP over HTTP when
 // OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT) is set, sampled as OTEL_TRACES_SAMPLER says, by default all of
-// them; without an endpoint there is no tracer. The resource is taken from OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME as well, which win.
+// them; without an endpoint there is no tracer. The resource is taken from OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME
+// as well, which win.
 func New(ctx context.Context, c Config) (*Provider, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
