@@ -22,11 +22,11 @@ type parts struct {
 	buffer   int
 }
 
-func multipartForm(contentType string, body []byte) *vars {
-	v := &vars{decode: verbatim}
+// multipart is $_POST of a multipart body.
+func (v *vars) multipart(contentType string, body []byte) {
 	boundary, ok := boundaryOf(contentType)
 	if !ok {
-		return v
+		return
 	}
 	p := &parts{rest: body, boundary: "--" + boundary, next: []byte("\n--" + boundary), buffer: max(fillUnit, len(boundary)+6)}
 	values := 0
@@ -44,17 +44,16 @@ func multipartForm(contentType string, body []byte) *vars {
 		name, named, file := names(disposition)
 		switch {
 		case !named && !file:
-			return v // garbled: PHP reads no further
+			return // garbled: PHP reads no further
 		case file:
 			p.skipFile(name, named)
 		default:
 			value := p.value()
 			if values++; values <= maxVars {
-				v.add(name, string(value))
+				v.add(name, view(value))
 			}
 		}
 	}
-	return v
 }
 
 func verbatim(s string) string { return s }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"banyan/proxy/route"
 	"banyan/testdata/lab"
 )
 
@@ -19,6 +20,7 @@ import (
 type oracle struct {
 	conn   net.Conn
 	script string
+	old    [3]route.Values // of the request before, for compare
 }
 
 const oracleScript = `<?php
@@ -48,7 +50,7 @@ func newOracle(t testing.TB) *oracle {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &oracle{conn, script}
+	return &oracle{conn: conn, script: script}
 }
 
 // asked is one request, as far as parameters go.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"banyan/proxy/route"
 )
@@ -17,7 +18,8 @@ const (
 
 // Params reads query strings, forms, JSON bodies and cookies as PHP does: the last of two equal names wins, dots and
 // spaces in names become '_', a[] and a[k] make arrays. An array's element is asked for as "a[0]" or "a[k][l]"; what is
-// an array is not there as a scalar, also when a scalar of that name came before it.
+// an array is not there as a scalar, also when a scalar of that name came before it. Names and values that need no
+// decoding stand in the bytes that were read.
 type Params struct{}
 
 var _ route.Params = Params{}
@@ -251,8 +253,13 @@ func underscores(s string) string {
 	return mangler.Replace(s)
 }
 
-// newVars has room for the variables of an ordinary request: one allocation.
-func newVars(decode func(string) string) *vars {
+// newVars takes the memory of old, or has room for the variables of an ordinary request: one allocation.
+func newVars(old route.Values, decode func(string) string) *vars {
+	if v, ok := old.(*vars); ok && cap(v.list) <= keepVars {
+		clear(v.list)
+		*v = vars{list: v.list[:0], decode: decode}
+		return v
+	}
 	v := &struct {
 		vars
 		room [4]variable
@@ -261,10 +268,15 @@ func newVars(decode func(string) string) *vars {
 	return &v.vars
 }
 
+// keepVars is how many variables' memory is used again at most: 4 KiB.
+const keepVars = 64
+
+// view is b as a string without a copy. It is good until b changes.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 // Query implements route.Params: $_GET.
-func (Params) Query(raw []byte) route.Values {
-	s := string(raw)
-	v := newVars(unescape)
+func (Params) Query(old route.Values, raw []byte) route.Values {
+	s, v := view(raw), newVars(old, unescape)
 	for count := 0; s != "" && count < maxVars; {
 		var pair string
 		if pair, s, _ = strings.Cut(s, "&"); pair == "" {
@@ -281,15 +293,13 @@ func (Params) Query(raw []byte) route.Values {
 }
 
 // post is $_POST of an urlencoded body. Unlike in a query, empty pairs count, and it is one more than max_input_vars.
-func post(s string) *vars {
-	v := newVars(unescape)
+func (v *vars) post(s string) {
 	for count := 0; s != "" && count <= maxVars; count++ {
 		var pair string
 		pair, s, _ = strings.Cut(s, "&")
 		name, value, _ := strings.Cut(pair, "=")
 		v.add(unescape(name), value)
 	}
-	return v
 }
 
 // unescape is PHP's urldecode: '+' is a space, a '%' without two digits stays.
@@ -330,7 +340,8 @@ func hex(c byte) byte {
 
 // Form implements route.Params: $_POST of an urlencoded or multipart body; nothing for other content types. The type
 // ends at the first ';', ',' or space and has no case.
-func (Params) Form(contentType string, body []byte) route.Values {
+func (Params) Form(old route.Values, contentType string, body []byte) route.Values {
+	v := newVars(old, unescape)
 	kind := contentType
 	if i := strings.IndexAny(kind, ";, "); i >= 0 {
 		kind = kind[:i]
@@ -338,17 +349,19 @@ func (Params) Form(contentType string, body []byte) route.Values {
 	switch {
 	case len(body) > maxPost:
 	case strings.EqualFold(kind, "application/x-www-form-urlencoded"):
-		return post(string(body))
+		v.post(view(body))
 	case strings.EqualFold(kind, "multipart/form-data"):
-		return multipartForm(contentType, body)
+		v.decode = verbatim
+		v.multipart(contentType, body)
 	}
-	return &vars{}
+	return v
 }
 
 // Cookies implements route.Params: $_COOKIE. Unlike parameters, the first of two equal names wins; names are not
 // decoded; '+' stays; a name alone is there with an empty value.
-func (Params) Cookies(header []byte) route.Values {
-	v, s := &vars{decode: rawUnescape, cookies: true}, string(header)
+func (Params) Cookies(old route.Values, header []byte) route.Values {
+	s, v := view(header), newVars(old, rawUnescape)
+	v.cookies = true
 	for count := 0; s != "" && count < maxVars; {
 		var pair string
 		pair, s, _ = strings.Cut(s, ";")

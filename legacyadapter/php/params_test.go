@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"banyan/proxy/route"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -22,14 +24,18 @@ func (o *oracle) compare(t testing.TB, a asked) {
 	t.Helper()
 	want := o.ask(t, a)
 	p := Params{}
+	query := p.Query(o.old[0], []byte(a.query))
+	form := p.Form(o.old[1], a.contentType, []byte(a.body))
+	cookies := p.Cookies(o.old[2], []byte(a.cookie))
+	o.old = [3]route.Values{cookies, query, form} // each has the memory of another kind's next time
 	for _, part := range []struct {
 		name string
 		want map[string]string
 		got  *vars
 	}{
-		{"query", want.Get, p.Query([]byte(a.query)).(*vars)},
-		{"form", want.Post, p.Form(a.contentType, []byte(a.body)).(*vars)},
-		{"cookies", want.Cookie, p.Cookies([]byte(a.cookie)).(*vars)},
+		{"query", want.Get, query.(*vars)},
+		{"form", want.Post, form.(*vars)},
+		{"cookies", want.Cookie, cookies.(*vars)},
 	} {
 		if d := cmp.Diff(part.want, flat(part.got)); d != "" {
 			t.Errorf("%s of %.300q: PHP has -, we have +\n%s", part.name, a, d)
@@ -228,15 +234,91 @@ func FuzzParams(f *testing.F) {
 		f.Add(a.query, a.cookie, a.contentType, []byte(a.body), "a[k]")
 	}
 	f.Fuzz(func(t *testing.T, query, cookie, contentType string, body []byte, name string) {
-		p := Params{}
-		for _, v := range []interface{ Get(string) (string, bool) }{p.Query([]byte(query)), p.Cookies([]byte(cookie)), p.Form(contentType, body), p.JSON(body)} {
-			_, _ = v.Get(name)
+		p, was := Params{}, string(body)
+		used := p.Form(nil, urlencoded, []byte("a=1&b[k]=2&c[][x]=3&d.=4&e=5&a=6"))
+		for _, read := range []func(old route.Values) route.Values{
+			func(old route.Values) route.Values { return p.Query(old, []byte(query)) },
+			func(old route.Values) route.Values { return p.Cookies(old, []byte(cookie)) },
+			func(old route.Values) route.Values { return p.Form(old, contentType, body) },
+		} {
+			fresh := read(nil)
+			used = read(used)
+			want, there := fresh.Get(name)
+			if got, ok := used.Get(name); got != want || ok != there {
+				t.Errorf("%q is %q, %v; in used memory %q, %v", name, want, there, got, ok)
+			}
+			if d := cmp.Diff(flat(fresh.(*vars)), flat(used.(*vars))); d != "" {
+				t.Errorf("used memory has +\n%s", d)
+			}
+		}
+		_, _ = p.JSON(body).Get(name)
+		if string(body) != was {
+			t.Error("the body was changed")
 		}
 	})
 }
 
+// Memory that many variables took is not kept.
+func TestUsedMemoryIsBounded(t *testing.T) {
+	p := Params{}
+	few := p.Query(nil, []byte("a=1&b=2"))
+	if p.Cookies(few, []byte("a=1")) != few {
+		t.Error("the memory of two variables is not used again")
+	}
+	many := p.Query(few, []byte(strings.Repeat("a=1&", maxVars)))
+	if v := p.Query(many, []byte("a=1")); v == many || cap(v.(*vars).list) > keepVars {
+		t.Errorf("room for %d variables is kept", cap(v.(*vars).list))
+	}
+	v := p.Query(p.Query(nil, []byte("a=1&b=2&c=3")), nil).(*vars)
+	for _, l := range v.list[:cap(v.list)] {
+		if l != (variable{}) {
+			t.Errorf("%+v is held on to", l)
+		}
+	}
+}
+
+func TestParametersStandInTheRequest(t *testing.T) {
+	p := Params{}
+	query, form, cookie := []byte("page=map&action=act7&match=7&to[x]=1"), []byte("unit=42&order=9"), []byte("PHPSESSID=0001m7r5t8u0w4x6y2z1a3b; lang=en")
+	var q, f, c route.Values
+	if n := testing.AllocsPerRun(100, func() {
+		q, f, c = p.Query(q, query), p.Form(f, urlencoded, form), p.Cookies(c, cookie)
+		for _, v := range []route.Values{q, f, c} {
+			for _, name := range []string{"match", "unit", "PHPSESSID", "to", "none"} {
+				_, _ = v.Get(name)
+			}
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkParams(b *testing.B) {
+	p := Params{}
+	query, form, cookie := []byte("page=map&action=act7&match=7"), []byte("unit=42&order="+strings.Repeat("a", 2048)), []byte("PHPSESSID=0001m7r5t8u0w4x6y2z1a3b; lang=en; seen=1")
+	for _, c := range []struct {
+		name, ask string
+		read      func(old route.Values) route.Values
+	}{
+		{"query", "match", func(old route.Values) route.Values { return p.Query(old, query) }},
+		{"form", "unit", func(old route.Values) route.Values { return p.Form(old, urlencoded, form) }},
+		{"cookies", "PHPSESSID", func(old route.Values) route.Values { return p.Cookies(old, cookie) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var v route.Values
+			b.ReportAllocs()
+			for b.Loop() {
+				v = c.read(v)
+				if _, ok := v.Get(c.ask); !ok {
+					b.Fatal(c.ask)
+				}
+			}
+		})
+	}
+}
+
 func ExampleParams() {
-	form := Params{}.Form("application/x-www-form-urlencoded", []byte("unit.id=7&unit.id=42&to[x]=3&to[y]=4&key=1&key[]=2"))
+	form := Params{}.Form(nil, "application/x-www-form-urlencoded", []byte("unit.id=7&unit.id=42&to[x]=3&to[y]=4&key=1&key[]=2"))
 	for _, name := range []string{"unit_id", "to[y]", "to", "key"} {
 		value, there := form.Get(name)
 		fmt.Println(name, value, there)

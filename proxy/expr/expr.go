@@ -11,18 +11,25 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
 )
 
 // Program is a compiled expression, safe for concurrent use.
 type Program struct {
-	src string
-	p   *vm.Program
+	src   string
+	p     *vm.Program
+	names []string // that it asks the environment for, and its own variables
 }
+
+// machines hold the stacks of evaluations. What they still point to is dropped with the next one, or by the collector.
+var machines = sync.Pool{New: func() any { return new(vm.VM) }}
 
 // Compile checks src against the names of env: a map whose values have the types that evaluation will have (nested
 // maps for members; functions for calls). A name that env lacks is an error, except below a map[string]any.
@@ -31,7 +38,7 @@ func Compile(src string, env map[string]any) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("expression %q: %s", src, firstLine(err))
 	}
-	return &Program{src, p}, nil
+	return newProgram(src, p), nil
 }
 
 // CompileBool is [Compile] for a condition: a source that cannot be a boolean is an error.
@@ -40,7 +47,24 @@ func CompileBool(src string, env map[string]any) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("condition %q: %s", src, firstLine(err))
 	}
-	return &Program{src, p}, nil
+	return newProgram(src, p), nil
+}
+
+func newProgram(src string, p *vm.Program) *Program {
+	var names namesOf
+	node := p.Node()
+	ast.Walk(&node, &names)
+	return &Program{src, p, names}
+}
+
+// namesOf are the identifiers in a program.
+type namesOf []string
+
+// Visit implements ast.Visitor.
+func (n *namesOf) Visit(node *ast.Node) {
+	if id, ok := (*node).(*ast.IdentifierNode); ok {
+		*n = append(*n, id.Value)
+	}
 }
 
 func options(env map[string]any) []expr.Option {
@@ -57,9 +81,16 @@ func options(env map[string]any) []expr.Option {
 // String is the source.
 func (p *Program) String() string { return p.src }
 
+// Only says whether the value depends on nothing but this name of the environment. A no may be wrong, a yes is not.
+func (p *Program) Only(name string) bool {
+	return !slices.ContainsFunc(p.names, func(n string) bool { return n != name })
+}
+
 // Eval runs the program.
 func (p *Program) Eval(env map[string]any) (any, error) {
-	v, err := vm.Run(p.p, env)
+	m := machines.Get().(*vm.VM)
+	v, err := m.Run(p.p, env)
+	machines.Put(m)
 	if err != nil {
 		return nil, fmt.Errorf("expression %q: %s", p.src, firstLine(err))
 	}

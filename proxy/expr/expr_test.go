@@ -2,6 +2,7 @@ package expr
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -34,6 +35,62 @@ func TestCompileSaysWhatIsWrong(t *testing.T) {
 		if _, err := CompileBool(src, env); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), src) {
 			t.Errorf("%s: %v; want an error with %q and the source", src, err, want)
 		}
+	}
+}
+
+func TestOnly(t *testing.T) {
+	env := map[string]any{"status": 0, "body": "", "header": func(string) string { return "" }, "json": map[string]any{}, "params": map[string]string{}}
+	for src, want := range map[string]bool{
+		"status < 400": true, "status == 200 || status in [302, 303]": true, "true": true, "not (status > 399)": true,
+		"status < 400 && body == ``": false, `header("X") == ""`: false, `status == 302 && header("Location") contains "m"`: false, "json.ok == 1": false,
+		`"ok" in json`: false, `params["a"] == "b"`: false, `let s = header("x"); s == ""`: false, `any([status], text(#) == params.a)`: false, `$env["body"] == ""`: false,
+		`status < 400 ? true : body != ""`: false, `{"a": body}.a == ""`: false, `[body][0] == ""`: false, `body[1:2] == ""`: false, `(json.a ?? 1) == 1`: false, `len(filter(1..3, # == status && body == "")) == 0`: false,
+	} {
+		p, err := CompileBool(src, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Only("status"); got != want {
+			t.Errorf("%s: %v, want %v", src, got, want)
+		}
+	}
+}
+
+// An evaluation leaves nothing to the next one, though they share memory, whichever program was evaluated and however it ended.
+func TestEvaluationsAreApart(t *testing.T) {
+	programs := map[string]any{"let a = status; let b = a + 1; b": 8, "map(1..3, # + status)": []any{8, 9, 10}, `int(params["none"])`: nil, "let c = params; c.unit": "9", "status": 7}
+	compiled := map[string]*Program{}
+	for src := range programs {
+		var err error
+		if compiled[src], err = Compile(src, env); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		for src, want := range programs {
+			got, err := compiled[src].Eval(map[string]any{"status": 7, "params": map[string]string{"unit": "9"}})
+			if (want == nil) != (err != nil) || !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s = %v, %v; want %v", src, got, err, want)
+			}
+		}
+	}
+}
+
+func BenchmarkCondition(b *testing.B) {
+	for _, src := range []string{"status < 400", `status == 302 && header("Location") contains "msg=moved"`} {
+		b.Run(src, func(b *testing.B) {
+			p, err := CompileBool(src, env)
+			if err != nil {
+				b.Fatal(err)
+			}
+			env := map[string]any{"status": 302, "header": func(string) string { return "/i.php?msg=moved" }}
+			b.ReportAllocs()
+			for b.Loop() {
+				if ok, err := p.True(env); !ok || err != nil {
+					b.Fatal(ok, err)
+				}
+			}
+		})
 	}
 }
 

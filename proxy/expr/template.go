@@ -65,7 +65,8 @@ func (t *Template) Names() []string { return t.names }
 // Expand fills the holes. It says false if one has no value or an empty one: a key with an empty part would join
 // what does not belong together.
 func (t *Template) Expand(value func(name string) (string, bool)) (string, bool) {
-	b, ok := t.Append(nil, value)
+	var room [64]byte // a key's, mostly
+	b, ok := t.Append(room[:0], value)
 	return string(b), ok
 }
 

@@ -46,14 +46,14 @@ func occupied(b *bench, then http.HandlerFunc) (came chan struct{}, release func
 }
 
 // raw sends a request and leaves the connection to the test.
-func (b *bench) raw(head, body string) net.Conn {
+func (b *bench) raw(head, body string, fields ...string) net.Conn {
 	b.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { c.Close() })
-	fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", head, len(body), body)
+	fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n%s\r\n%s", head, len(body), strings.Join(append(fields, ""), "\r\n"), body)
 	return c
 }
 

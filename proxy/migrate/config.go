@@ -40,7 +40,7 @@ type Config struct {
 	// ClockError is how far the clock of the change-log reader, which takes the fences, may be from ours.
 	ClockError time.Duration
 	Copies     Copies
-	Tracer     trace.Tracer // nil: no spans
+	Tracer     trace.Tracer // nil: no spans; requests of migrations have ids of a trace all the same
 	Log        *slog.Logger
 	// Retired is called once this config has been replaced and no exchange works with it any more, on the goroutine of
 	// the last of them: it must not block. What only this config used can be closed. Nil: nobody asks.
@@ -105,6 +105,8 @@ type Migration struct {
 type WriteRoute struct {
 	Applied  *expr.Program // condition on the answer, see AnswerEnv in package config
 	NeedBody bool          // the condition looks at the answer's body
+
+	verdicts verdicts // of a condition that looks at the status alone
 }
 
 // ReadRoute is a read route.

@@ -22,6 +22,10 @@
 //   - A read that fell back because of what was seen shows something newer, and moves the mark on. Such reads form a row
 //     that ends after pending.SeenFor, or the read model's lag would keep a polling session at legacy for as long as it
 //     lasts. (TestASessionDoesNotStickToLegacy)
+//   - A write's memory is another one's next, and its intent and result are views of the exchange's: they are encoded at
+//     once. What outlives the exchange is copied, which are the addresses in the journal's marks, and pairs.
+//     (TestWritesAreApart, TestWhatIsKeptStays)
+//   - A rule that looks at the status alone is evaluated once for each status. (TestRulesLookAtEachAnswer)
 //   - The own-writes cookie never reaches legacy or the candidate, and legacy's own Set-Cookie fields stay as they are.
 //     (TestOwnWritesCookie)
 package migrate

@@ -29,6 +29,12 @@ func (h *Handler) openGap(c *Config, m *Migration) {
 	g.Add(1)
 }
 
+func (h *Handler) gapOpen() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.gaps) > 0
+}
+
 // closeGap ends a gap once a write was recorded again.
 func (h *Handler) closeGap(c *Config, m *Migration) {
 	h.mu.Lock()

@@ -10,8 +10,6 @@ import (
 	"banyan/proxy/journal"
 	"banyan/proxy/pending"
 	"banyan/proxy/route"
-
-	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Handler applies a [Config]. Swap replaces it while requests run.
@@ -47,9 +45,6 @@ func (h *Handler) Swap(c *Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if c.Tracer == nil {
-		c.Tracer = noop.NewTracerProvider().Tracer("")
-	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -74,30 +69,39 @@ func (h *Handler) Serve(x *proxy.Exchange) {
 		return
 	}
 	d := decisions.Get().(*route.Decision)
-	defer decisions.Put(d)
+	if p, plain := h.decide(x, c, d); plain {
+		decisions.Put(d) // before: the connection may switch protocols, and stay for days
+		h.pass(x, c, p)
+		return
+	}
+	decisions.Put(d)
+}
+
+// decide finds the request's routes and serves it, but for one of a plain route.
+func (h *Handler) decide(x *proxy.Exchange, c *Config, d *route.Decision) (p Plain, plain bool) {
 	verdict, err := c.Table.Match(d, x.Request, nil, false)
 	if err != nil {
 		h.Counters.Refused.Add(1)
 		x.Route = "refused"
 		_ = x.Reply(400, nil, []byte("the request target is ambiguous\n")) // the client may be gone: nothing to do
-		return
+		return Plain{}, false
 	}
 	if verdict == route.NeedBody {
 		body, whole, err := x.Body(c.Inline)
 		if err != nil {
 			x.Fail(err)
-			return
+			return Plain{}, false
 		}
 		if body == nil {
 			body = []byte{}
 		}
 		if verdict, err = c.Table.Match(d, x.Request, body, whole); err != nil {
 			x.Fail(err)
-			return
+			return Plain{}, false
 		}
 	}
 	if len(d.Maybe) > 0 && !h.unclassified(x, c, d) {
-		return
+		return Plain{}, false
 	}
 	switch {
 	case verdict != route.Matched:
@@ -105,28 +109,31 @@ func (h *Handler) Serve(x *proxy.Exchange) {
 		h.page(x, c, d)
 	case d.Routes[0].Kind == route.Plain:
 		h.Counters.Plain.Add(1)
-		x.Route = d.Routes[0].Name
-		d.Forget() // the connection may switch protocols, and stay for days
-		h.pass(x, c, c.Plain[x.Route])
+		x.Route = d.Routes[0].Label()
+		return c.Plain[x.Route], true
 	default:
 		h.migrated(x, c, d)
 	}
+	return Plain{}, false
 }
 
 // migrated serves a request of one or more migrations. A write of any of them makes it a write.
 func (h *Handler) migrated(x *proxy.Exchange, c *Config, d *route.Decision) {
-	x.Route = string(d.Routes[0].Migration) + "/" + d.Routes[0].Name
-	var w write
+	x.Route = d.Routes[0].Label()
+	w := writes.Get().(*write)
 	for i, r := range d.Routes {
 		if r.Kind == route.Write {
-			w.add(c, r, d.Params(i), c.States(r.Migration))
+			w.join(c, d, i)
 		}
 	}
 	if len(w.parts) > 0 {
 		h.Counters.Writes.Add(1)
-		h.write(x, c, d, &w)
+		h.write(x, c, d, w)
+		w.forget()
+		writes.Put(w)
 		return
 	}
+	writes.Put(w)
 	for i, r := range d.Routes {
 		if r.Kind == route.Read {
 			h.Counters.Reads.Add(1)

@@ -31,7 +31,7 @@ import (
 
 // bench is a proxy between a client and two backends, with everything else under the test's hand.
 type bench struct {
-	t         *testing.T
+	t         testing.TB
 	url       string
 	h         *Handler
 	cfg       *Config
@@ -89,7 +89,7 @@ func (c *fakeCopies) FellBack(_ event.Migration, _, why string) {
 	c.mu.Unlock()
 }
 
-func template(t *testing.T, s string) *expr.Template {
+func template(t testing.TB, s string) *expr.Template {
 	t.Helper()
 	tpl, err := expr.ParseTemplate(s)
 	if err != nil {
@@ -98,7 +98,7 @@ func template(t *testing.T, s string) *expr.Template {
 	return tpl
 }
 
-func pool(t *testing.T, name, url string) upstream.Upstream {
+func pool(t testing.TB, name, url string) upstream.Upstream {
 	t.Helper()
 	p, err := upstream.New(upstream.Config{Name: name, URL: url, Bounds: upstream.Bounds{Timeouts: upstream.Timeouts{FirstByte: 300 * time.Millisecond}}})
 	if err != nil {
@@ -108,7 +108,7 @@ func pool(t *testing.T, name, url string) upstream.Upstream {
 	return p
 }
 
-func newBench(t *testing.T, s stage.State, mutate ...func(*Config)) *bench {
+func newBench(t testing.TB, s stage.State, mutate ...func(*Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, state: s, leased: true, model: fakeModel{holds: true, serves: true}}
 	b.legacy = func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "legacy %s", r.URL) }
@@ -163,18 +163,24 @@ func newBench(t *testing.T, s stage.State, mutate ...func(*Config)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.listen(srv)
+	return b
+}
+
+// listen gives the clients this server.
+func (b *bench) listen(srv *proxy.Server) {
+	b.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	go srv.Serve(l)
-	t.Cleanup(func() {
+	b.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = srv.Shutdown(ctx)
 	})
 	b.url = "http://" + l.Addr().String()
-	return b
 }
 
 func (b *bench) Serve(x *proxy.Exchange) {

@@ -12,8 +12,6 @@ import (
 	"banyan/proxy/route"
 	"banyan/proxy/stage"
 	"banyan/proxy/wire"
-
-	"go.opentelemetry.io/otel/trace"
 )
 
 // read is one read on its way.
@@ -26,7 +24,7 @@ type read struct {
 	target string // at the candidate
 	state  stage.State
 	d      *route.Decision
-	span   trace.Span
+	trace  traced
 	why    string // legacy answers
 }
 
@@ -60,8 +58,8 @@ func (h *Handler) read(x *proxy.Exchange, c *Config, d *route.Decision, i int) {
 	if r.why != "" {
 		by = "legacy"
 	}
-	r.span = h.span(x, c, d, m.Name, s, by)
-	defer r.span.End()
+	r.trace = h.trace(x, c, m.Name, s, by)
+	defer r.trace.end()
 	if r.why == "" && h.byCandidate(x, c, r) {
 		return
 	}
@@ -77,7 +75,8 @@ func (h *Handler) player(c *Config, d *route.Decision) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	p := c.Sessions.Players.Player(c.Redact.Session(s))
+	var hash [32]byte
+	p := c.Sessions.Players.Player(view(c.Redact.AppendSession(hash[:0], s)))
 	return p, p != ""
 }
 
@@ -119,7 +118,7 @@ func (h *Handler) behind(c *Config, r *read) string {
 		return !at.IsZero() && c.Model.Expect(r.m.Name, r.key, at) > time.Until(until)
 	}
 	cookie, _ := r.d.Cookie(pending.Cookie)
-	writes, at, all := pending.ParseTokens(cookie).For(r.m.Name, r.key)
+	writes, at, all := pending.ParseTokens(string(cookie)).For(r.m.Name, r.key)
 	switch {
 	case !all:
 		return "own_writes_unknown"
@@ -212,8 +211,8 @@ func (h *Handler) byLegacy(x *proxy.Exchange, c *Config, r *read) {
 }
 
 func (h *Handler) pair(x *proxy.Exchange, c *Config, r *read, by capture.Side) capture.Pair {
-	return capture.Pair{V: capture.Version, ID: uuidV7(), Migration: r.m.Name, Route: r.name, Key: r.key, Params: r.params, Stage: string(r.state.Stage),
-		Served: by, Replica: c.Replica, Trace: traceparent(r.span)}
+	return capture.Pair{V: capture.Version, ID: string(appendUUID(nil)), Migration: r.m.Name, Route: r.name, Key: r.key, Params: r.params, Stage: string(r.state.Stage),
+		Served: by, Replica: c.Replica, Trace: string(r.trace.appendParent(nil))}
 }
 
 // answer copies what the exchange's buffers hold.

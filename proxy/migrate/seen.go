@@ -23,7 +23,7 @@ func sights(d *route.Decision) pending.Seen {
 	if !ok {
 		return nil
 	}
-	return pending.ParseSeen(cookie)
+	return pending.ParseSeen(string(cookie))
 }
 
 // shown notes that legacy answers a read in the share. A read that fell back only because of an earlier sight goes on

@@ -1,13 +1,13 @@
 package migrate
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"banyan/proxy"
 	"banyan/proxy/event"
@@ -17,17 +17,32 @@ import (
 	"banyan/proxy/stage"
 	"banyan/proxy/upstream"
 	"banyan/proxy/wire"
-
-	"github.com/google/uuid"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 )
 
-// write is one write on its way: its parts are the migrations that record it.
+// write is one write on its way: its parts are the migrations that record it. Its memory is used again for another one
+// once it is over, and so is all that it holds but for the addresses, which the journal hands on.
 type write struct {
 	parts  []part
-	params map[string]string // of the first part
+	params map[string]string // of the first part; views, see [route.Decision.View]
+	other  map[string]string // those of the others, one after another
 	token  bool              // some migration is live: the session must read its own write
+
+	h     *Handler
+	c     *Config
+	d     *route.Decision
+	seq   journal.Seq
+	id    event.WriteID
+	ended bool // the outcome is recorded
+
+	head *wire.Response // of the answer, while its rule is evaluated
+	env  map[string]any // for the rule, see AnswerEnv in package config
+
+	// What texts are made of: views of them stand in the intent.
+	uuid    [36]byte
+	parent  [len(traceparentForm)]byte
+	session [32]byte
+	idText  []byte
+	add     [1]wire.Pair
 }
 
 type part struct {
@@ -38,17 +53,41 @@ type part struct {
 	state stage.State
 }
 
-func (w *write) add(c *Config, r *route.Route, params map[string]string, s stage.State) {
+var writes = sync.Pool{New: func() any {
+	w := &write{params: map[string]string{}, other: map[string]string{}}
+	w.env = map[string]any{"status": 0, "body": "", "params": w.params, "json": noJSON, "header": func(name string) string { return string(w.head.Field(strings.ToLower(name))) }}
+	return w
+}}
+
+// forget leaves nothing of a request but memory.
+func (w *write) forget() {
+	clear(w.parts)
+	clear(w.params)
+	clear(w.other)
+	w.parts, w.token = w.parts[:0], false
+	w.h, w.c, w.d, w.head, w.ended = nil, nil, nil, nil, false
+	w.env["body"], w.env["json"] = "", noJSON
+}
+
+// join adds the migration of the i-th route, if it records writes.
+func (w *write) join(c *Config, d *route.Decision, i int) {
+	r := d.Routes[i]
 	m := c.Migrations[r.Migration]
-	if m == nil || !s.Stage.Writes() {
+	if m == nil {
 		return
 	}
+	s := c.States(r.Migration)
+	if !s.Stage.Writes() {
+		return
+	}
+	params := w.params
+	if len(w.parts) > 0 {
+		params = w.other
+	}
+	d.View(params, i)
 	key, ok := m.Key.Expand(func(n string) (string, bool) { v, ok := params[n]; return v, ok })
 	if !ok {
 		key = ""
-	}
-	if len(w.parts) == 0 {
-		w.params = params
 	}
 	w.parts = append(w.parts, part{m, m.Writes[r.Name], r.Name, event.OrderingKey(key), s})
 	w.token = w.token || s.Stage == stage.Live
@@ -62,6 +101,9 @@ func (w *write) addresses() []event.Address {
 	return out
 }
 
+// view is b as a string without a copy: for what is read before b changes, and kept by nobody.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 // buffers hold journal payloads while they are encoded.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
@@ -71,10 +113,10 @@ func (h *Handler) write(x *proxy.Exchange, c *Config, d *route.Decision, w *writ
 		x.Fail(err)
 		return
 	}
-	span := h.span(x, c, d, w.parts[0].m.Name, w.parts[0].state, "legacy")
-	defer span.End()
-	in := h.intent(x, c, d, w, body, whole, span)
-	seq, err := h.record(c, w, &in)
+	w.h, w.c, w.d = h, c, d
+	t := h.trace(x, c, w.parts[0].m.Name, w.parts[0].state, "legacy")
+	defer t.end()
+	w.seq, err = w.record(x, body, whole, t)
 	if err != nil {
 		if !h.unrecorded(c, w, err) {
 			_ = x.Reply(503, retryLater, []byte("writes cannot be recorded at the moment\n")) // the client may be gone
@@ -83,45 +125,37 @@ func (h *Handler) write(x *proxy.Exchange, c *Config, d *route.Decision, w *writ
 		h.legacy(x, c)
 		return
 	}
-	id := event.WriteID{Replica: c.Replica, Epoch: event.Epoch(c.Journal.Epoch()), Seq: event.Seq(seq)}
-	h.forwardWrite(x, c, d, w, id, journal.Seq(seq))
+	w.id = event.WriteID{Replica: c.Replica, Epoch: event.Epoch(c.Journal.Epoch()), Seq: event.Seq(w.seq)}
+	w.forward(x)
 }
 
-func (h *Handler) intent(x *proxy.Exchange, c *Config, d *route.Decision, w *write, body []byte, whole bool, span trace.Span) event.Intent {
-	r := x.Request
-	contentType := string(r.Field("content-type"))
-	in := event.Intent{UUID: uuidV7(), Route: w.parts[0].name, Addresses: w.addresses(), Method: string(r.Method()), Host: string(r.Host()),
-		Target: c.Redact.Target(r.Target()), ContentType: contentType, Params: w.params, BodyLength: int64(len(body)), Trace: traceparent(span), At: time.Now()}
+// record appends the intent, and ends a gap that was open. The intent is made of views: nothing of it but its addresses
+// is there for longer than this.
+func (w *write) record(x *proxy.Exchange, body []byte, whole bool, t traced) (journal.Seq, error) {
+	r, c := x.Request, w.c
+	contentType := view(r.Field("content-type"))
+	in := event.Intent{UUID: view(appendUUID(w.uuid[:0])), Route: w.parts[0].name, Addresses: w.addresses(), Method: view(r.Method()), Host: view(r.Host()),
+		Target: view(c.Redact.Target(r.Target())), ContentType: contentType, Params: w.params, BodyLength: int64(len(body)), Trace: view(t.appendParent(w.parent[:0])), At: time.Now()}
 	if whole {
 		in.Body = c.Redact.Body(contentType, body)
 	} else {
 		in.BodyLength = -1
 	}
 	if name := c.Sessions.Cookie; name != "" {
-		if s, ok := d.Cookie(name); ok {
-			in.Session = c.Redact.Session(s)
+		if s, ok := w.d.Cookie(name); ok {
+			in.Session = view(c.Redact.AppendSession(w.session[:0], s))
 			if c.Sessions.Players != nil {
 				in.Player = c.Sessions.Players.Player(in.Session)
 			}
 		}
 	}
-	return in
-}
-
-// record appends the intent, and ends a gap that was open.
-func (h *Handler) record(c *Config, w *write, in *event.Intent) (journal.Seq, error) {
 	b := buffers.Get().(*[]byte)
 	*b = in.Append((*b)[:0])
 	seq, err := c.Journal.AppendIntent(journal.Intent{Payload: *b, Ack: c.Ack, Key: in.Addresses})
 	buffers.Put(b)
-	if err == nil {
-		h.mu.Lock()
-		open := len(h.gaps) > 0
-		h.mu.Unlock()
-		if open {
-			for _, p := range w.parts {
-				h.closeGap(c, p.m)
-			}
+	if err == nil && w.h.gapOpen() {
+		for _, p := range w.parts {
+			w.h.closeGap(c, p.m)
 		}
 	}
 	return seq, err
@@ -141,40 +175,47 @@ func (h *Handler) unrecorded(c *Config, w *write, cause error) bool {
 	return true
 }
 
-func (h *Handler) forwardWrite(x *proxy.Exchange, c *Config, d *route.Decision, w *write, id event.WriteID, seq journal.Seq) {
-	idText := id.AppendText(make([]byte, 0, 64))
+func (w *write) forward(x *proxy.Exchange) {
+	w.idText = w.id.AppendText(w.idText[:0])
+	w.add[0] = wire.Pair{Name: "Banyan-Write", Value: w.idText}
 	capture := 0
 	for _, p := range w.parts {
 		if p.route.NeedBody {
 			capture = maxAppliedBody
 		}
 	}
-	ended := false
-	o := proxy.ForwardOptions{Add: []wire.Pair{{Name: "Banyan-Write", Value: idText}}, Capture: capture, IgnoreClientGone: true, DropCookie: pending.OurCookies + "*",
-		OnHead: func(x *proxy.Exchange, r *wire.Response) proxy.Verdict {
-			learnFrom(c, r)
-			if w.token {
-				r.Add("Set-Cookie", ownWrites(d, w, id))
-			}
-			return proxy.Pass
-		},
-		BeforeEnd: func(x *proxy.Exchange, r *proxy.Result) {
-			ended = true
-			h.outcome(c, seq, decide(x, c, w, r))
-		}}
-	res, err := x.Forward(c.Legacy, o)
-	if !ended {
-		h.outcome(c, seq, undecided(&res, err))
+	x.Slot = w
+	res, err := x.Forward(w.c.Legacy, proxy.ForwardOptions{Add: w.add[:], Capture: capture, IgnoreClientGone: true, DropCookie: pending.OurCookies + "*", OnHead: writeHead, BeforeEnd: writeEnd})
+	x.Slot = nil
+	if !w.ended {
+		w.h.outcome(w.c, w.seq, undecided(&res, err))
 	}
 	if err != nil {
 		x.Fail(err)
 	}
 }
 
+// writeHead sees the head of the answer to the write in the exchange's slot.
+func writeHead(x *proxy.Exchange, r *wire.Response) proxy.Verdict {
+	w := x.Slot.(*write)
+	learnFrom(w.c, r)
+	if w.token {
+		r.Add("Set-Cookie", ownWrites(w.d, w, w.id))
+	}
+	return proxy.Pass
+}
+
+// writeEnd records the outcome before the answer's end is released.
+func writeEnd(x *proxy.Exchange, r *proxy.Result) {
+	w := x.Slot.(*write)
+	w.ended = true
+	w.h.outcome(w.c, w.seq, w.decide(x, r))
+}
+
 // ownWrites is the Set-Cookie value that lets the session wait for what it just wrote.
 func ownWrites(d *route.Decision, w *write, id event.WriteID) []byte {
 	old, _ := d.Cookie(pending.Cookie)
-	t, now := pending.ParseTokens(old), time.Now()
+	t, now := pending.ParseTokens(string(old)), time.Now()
 	for _, p := range w.parts {
 		if p.state.Stage != stage.Live {
 			continue
@@ -188,18 +229,15 @@ func ownWrites(d *route.Decision, w *write, id event.WriteID) []byte {
 	return []byte(pending.Cookie + "=" + t.String() + "; Path=/; Max-Age=300; HttpOnly; SameSite=Lax")
 }
 
-// decide judges a whole answer by the route's rule.
-func decide(x *proxy.Exchange, c *Config, w *write, r *proxy.Result) event.Result {
-	head := x.Response()
-	out := event.Result{Outcome: event.Rejected, Reason: "rule", Status: r.Chosen, Location: string(head.Field("location")), BodyLength: r.BodyBytes,
+// decide judges a whole answer by the route's rule. The result holds views of the answer's head.
+func (w *write) decide(x *proxy.Exchange, r *proxy.Result) event.Result {
+	w.head = x.Response()
+	out := event.Result{Outcome: event.Rejected, Reason: "rule", Status: r.Chosen, Location: view(w.head.Field("location")), BodyLength: r.BodyBytes,
 		ClientGone: r.ClientGone, Forwarded: r.Forwarded, End: r.LastByte}
-	applied, err := w.parts[0].route.Applied.True(map[string]any{
-		"status": r.Chosen, "body": string(r.Captured), "params": w.params, "json": jsonObject(w.parts[0].route.NeedBody, r.Captured),
-		"header": func(name string) string { return string(head.Field(strings.ToLower(name))) },
-	})
+	applied, err := w.applied(r)
 	switch {
 	case err != nil: // the rule cannot tell: the change log will
-		c.Log.Warn("the rule for applied cannot be evaluated; the write is unknown", "route", w.parts[0].name, "error", err)
+		w.c.Log.Warn("the rule for applied cannot be evaluated; the write is unknown", "route", w.parts[0].name, "error", err)
 		out.Outcome, out.Reason = event.Unknown, "rule failed"
 	case applied:
 		out.Outcome = event.Applied
@@ -207,15 +245,59 @@ func decide(x *proxy.Exchange, c *Config, w *write, r *proxy.Result) event.Resul
 	return out
 }
 
-func jsonObject(needed bool, body []byte) map[string]any {
-	m := map[string]any{}
-	if needed {
-		_ = json.Unmarshal(body, &m) // no JSON: an empty object, so that a rule can ask for a field and get nil
-		if m == nil {
-			m = map[string]any{}
+// applied is what the route's rule says. Most rules look at the status alone, and say the same of it each time.
+func (w *write) applied(r *proxy.Result) (bool, error) {
+	p := w.parts[0].route
+	only := p.Applied.Only("status")
+	if only {
+		if v, known := p.verdicts.of(r.Chosen); known {
+			return v, nil
 		}
 	}
+	w.env["status"] = r.Chosen
+	if p.NeedBody {
+		w.env["body"], w.env["json"] = string(r.Captured), jsonObject(r.Captured)
+	}
+	v, err := p.Applied.True(w.env)
+	if only && err == nil {
+		p.verdicts.learn(r.Chosen, v)
+	}
+	return v, err
+}
+
+// noJSON is for rules that ask for none. Nobody writes to it.
+var noJSON = map[string]any{}
+
+func jsonObject(body []byte) map[string]any {
+	m := map[string]any{}
+	_ = json.Unmarshal(body, &m) // no JSON: an empty object, so that a rule can ask for a field and get nil
+	if m == nil {
+		return noJSON
+	}
 	return m
+}
+
+// verdicts are what a rule said of answers that are told apart by their status alone. The zero value knows none.
+type verdicts struct{ known, applied [10]atomic.Uint64 }
+
+func (v *verdicts) of(status int) (applied, known bool) {
+	i, bit := uint(status)/64, uint64(1)<<(uint(status)%64)
+	if i >= uint(len(v.known)) || v.known[i].Load()&bit == 0 {
+		return false, false
+	}
+	return v.applied[i].Load()&bit != 0, true
+}
+
+// learn notes the verdict first, and then that there is one.
+func (v *verdicts) learn(status int, applied bool) {
+	i, bit := uint(status)/64, uint64(1)<<(uint(status)%64)
+	if i >= uint(len(v.known)) {
+		return
+	}
+	if applied {
+		v.applied[i].Or(bit)
+	}
+	v.known[i].Or(bit)
 }
 
 // undecided is the outcome of a write without a whole answer.
@@ -239,38 +321,4 @@ func (h *Handler) outcome(c *Config, seq journal.Seq, r event.Result) {
 		h.Counters.LostOutcomes.Add(1)
 		c.Log.Error("an outcome cannot be recorded; the write will be unknown", "seq", seq, "error", err)
 	}
-}
-
-// span starts the server span of a migration's request and fills the exchange's trace slots.
-func (h *Handler) span(x *proxy.Exchange, c *Config, d *route.Decision, m event.Migration, s stage.State, variant string) trace.Span {
-	ctx := remoteParent(x)
-	_, span := c.Tracer.Start(ctx, string(x.Request.Method())+" "+x.Route, trace.WithSpanKind(trace.SpanKindServer))
-	sc := span.SpanContext()
-	x.TraceID, x.SpanID = sc.TraceID(), sc.SpanID()
-	if span.IsRecording() {
-		span.SetAttributes(attribute.String("http.route", x.Route), attribute.String("banyan.migration", string(m)), attribute.String("banyan.stage", string(s.Stage)))
-		span.AddEvent("feature_flag.evaluation", trace.WithAttributes(attribute.String("feature_flag.key", x.Route), attribute.String("feature_flag.provider.name", "banyan"),
-			attribute.String("feature_flag.result.variant", string(s.Stage)), attribute.String("banyan.target", variant)))
-	}
-	return span
-}
-
-// traceparent gives the write a trace of its own where nobody exports spans: it ties the log lines and records of all
-// roles together.
-func traceparent(s trace.Span) string {
-	sc := s.SpanContext()
-	if !sc.IsValid() {
-		var b [24]byte
-		_, _ = rand.Read(b[:]) // never fails
-		return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:]) + "-00"
-	}
-	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String()
-}
-
-func uuidV7() string {
-	id, err := uuid.NewV7()
-	if err != nil {
-		id = uuid.New() // no randomness for a moment: still unique
-	}
-	return id.String()
 }

@@ -1,7 +1,7 @@
 // Package redact keeps secrets out of the journal, Kafka and captures.
 //
 // It promises: values of fields whose name is a declared or default secret are replaced by "***" in query, form,
-// multipart and JSON, however the name is spelled (percent escapes, case); a session travels as a keyed hash; a body
+// multipart and JSON, however the name is spelled (percent escapes, '+', case); a session travels as a keyed hash; a body
 // that says it is JSON or multipart and cannot be parsed is masked whole. It leaves headers to its callers: only a
 // closed list of them is ever recorded, and neither Cookie nor Authorization is on it. It does not find secrets in
 // fields with innocent names.
@@ -14,11 +14,15 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"io"
 	"mime"
 	"mime/multipart"
 	"net/textproto"
+	"slices"
 	"strings"
+	"sync"
+	"unicode/utf8"
 )
 
 // Mask stands for a value.
@@ -29,44 +33,73 @@ var Defaults = []string{"pass*", "*password*", "passwd", "pwd", "token", "*_toke
 
 // Redactor is safe for concurrent use.
 type Redactor struct {
-	key      []byte
-	anywhere []glob            // for every part
-	part     map[string][]glob // "form", "query", "json"
+	secret map[string][]glob // "form", "query", "json": the defaults, and what was declared for the part
+	hashes sync.Pool         // of *keyed
 }
 
 // New adds declared patterns ("form.pin", "json.*_key", "query.sig") to the defaults. key makes session hashes
 // useless to whoever lacks it; it must be the same for all proxies of an installation.
 func New(declared []string, key []byte) (*Redactor, error) {
-	r := &Redactor{key: key, part: map[string][]glob{}}
-	for _, d := range Defaults {
-		r.anywhere = append(r.anywhere, parseGlob(d))
+	r := &Redactor{secret: map[string][]glob{}}
+	for _, part := range []string{"form", "query", "json"} {
+		for _, d := range Defaults {
+			r.secret[part] = append(r.secret[part], parseGlob(d))
+		}
 	}
 	for _, d := range declared {
 		part, pattern, ok := strings.Cut(d, ".")
-		if !ok || pattern == "" || part != "form" && part != "query" && part != "json" {
+		if !ok || pattern == "" || r.secret[part] == nil {
 			return nil, fmt.Errorf("redact: %q: want form., query. or json. and a name, '*' for any characters", d)
 		}
-		r.part[part] = append(r.part[part], parseGlob(strings.ToLower(pattern)))
+		r.secret[part] = append(r.secret[part], parseGlob(strings.ToLower(pattern)))
 	}
+	key = bytes.Clone(key)
+	r.hashes.New = func() any { return &keyed{hash: hmac.New(sha256.New, key)} }
 	return r, nil
 }
 
+// keyed is a hash that has its key, which costs more than a session id, and the memory of one use.
+type keyed struct {
+	hash hash.Hash
+	id   []byte
+	sum  [sha256.Size]byte
+}
+
 // Session is the keyed hash of a session id, 32 hex digits; "" for none.
-func (r *Redactor) Session(id string) string {
-	if id == "" {
-		return ""
+func (r *Redactor) Session(id string) string { return string(r.AppendSession(nil, []byte(id))) }
+
+// AppendSession appends the keyed hash of a session id, 32 hex digits, or nothing for none.
+func (r *Redactor) AppendSession(dst, id []byte) []byte {
+	if len(id) == 0 {
+		return dst
 	}
-	h := hmac.New(sha256.New, r.key)
-	h.Write([]byte(id))
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	k := r.hashes.Get().(*keyed)
+	k.hash.Reset()
+	k.id = append(k.id[:0], id...)
+	k.hash.Write(k.id)
+	dst = hex.AppendEncode(dst, k.hash.Sum(k.sum[:0])[:16])
+	r.hashes.Put(k)
+	return dst
 }
 
 // Secret says whether a field's name is a secret's. part is "form", "query" or "json". The outermost name and each
 // key of a[k][l] count.
-func (r *Redactor) Secret(part, name string) bool {
+func (r *Redactor) Secret(part, name string) bool { return secret(r.secret[part], name) }
+
+func secret[S ~string | ~[]byte](patterns []glob, name S) bool {
+	set := bytesOf(name)
+	for i := range patterns {
+		if patterns[i].bytes&^set == 0 {
+			return matches(patterns, string(name))
+		}
+	}
+	return false
+}
+
+func matches(patterns []glob, name string) bool {
 	for w := range strings.FieldsFuncSeq(strings.ToLower(name), func(c rune) bool { return c == '[' || c == ']' }) {
 		w = strings.TrimLeft(w, " ")
-		if matches(r.anywhere, w) || matches(r.part[part], w) {
+		if slices.ContainsFunc(patterns, func(g glob) bool { return g.match(w) }) {
 			return true
 		}
 	}
@@ -74,44 +107,60 @@ func (r *Redactor) Secret(part, name string) bool {
 }
 
 // glob is a pattern with '*' for any characters, cut at the stars: path.Match would cost six times as much.
-type glob []string
+type glob struct {
+	pieces []string
+	bytes  byteSet // of all pieces: most names lack one, and need no closer look
+}
 
-func parseGlob(s string) glob { return strings.Split(s, "*") }
+func parseGlob(s string) glob {
+	return glob{strings.Split(s, "*"), bytesOf(strings.ReplaceAll(s, "*", ""))}
+}
 
 func (g glob) match(name string) bool {
-	if len(g) == 1 {
-		return name == g[0]
+	first, last := g.pieces[0], g.pieces[len(g.pieces)-1]
+	if len(g.pieces) == 1 {
+		return name == first
 	}
-	name, ok := strings.CutPrefix(name, g[0])
+	name, ok := strings.CutPrefix(name, first)
 	if !ok {
 		return false
 	}
-	for _, piece := range g[1 : len(g)-1] {
+	for _, piece := range g.pieces[1 : len(g.pieces)-1] {
 		_, rest, found := strings.Cut(name, piece)
 		if !found {
 			return false
 		}
 		name = rest
 	}
-	return strings.HasSuffix(name, g[len(g)-1])
+	return strings.HasSuffix(name, last)
 }
 
-func matches(patterns []glob, name string) bool {
-	for _, p := range patterns {
-		if p.match(name) {
-			return true
+// byteSet has a bit for each byte of a name, in lower case; several share one. What holds a piece has all of its bits.
+type byteSet uint64
+
+// bytesOf a name with other letters than ASCII's are all: some of those have an ASCII letter for their lower case.
+func bytesOf[S ~string | ~[]byte](name S) (set byteSet) {
+	for i := range len(name) {
+		c := name[i]
+		if c >= utf8.RuneSelf {
+			return ^byteSet(0)
 		}
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		set |= 1 << (c & 63)
 	}
-	return false
+	return set
 }
 
-// Target masks the query of a raw request target; everything else keeps its bytes.
-func (r *Redactor) Target(raw []byte) string {
-	p, query, ok := bytes.Cut(raw, []byte("?"))
-	if !ok {
-		return string(raw)
+// Target masks the query of a raw request target; everything else keeps its bytes. The result may alias raw where
+// nothing was masked.
+func (r *Redactor) Target(raw []byte) []byte {
+	i := bytes.IndexByte(raw, '?')
+	if i < 0 {
+		return raw
 	}
-	return string(p) + "?" + string(r.urlencoded("query", query))
+	return r.urlencoded("query", raw, i+1)
 }
 
 // Body masks a body by its content type. The result may alias body where nothing was masked.
@@ -119,15 +168,13 @@ func (r *Redactor) Body(contentType string, body []byte) []byte {
 	if len(body) == 0 {
 		return body
 	}
-	kind, params, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		kind, _, _ = strings.Cut(contentType, ";")
-		kind = strings.ToLower(strings.TrimSpace(kind))
-	}
+	kind, _, _ := strings.Cut(contentType, ";")
+	kind = strings.ToLower(strings.TrimSpace(kind))
 	switch {
 	case kind == "application/x-www-form-urlencoded":
-		return r.urlencoded("form", body)
+		return r.urlencoded("form", body, 0)
 	case kind == "multipart/form-data":
+		_, params, _ := mime.ParseMediaType(contentType) // of what is no media type nothing is known, and the body is masked
 		return r.multipart(params["boundary"], body)
 	case kind == "application/json" || strings.HasSuffix(kind, "+json") || body[0] == '{':
 		return r.json(body)
@@ -135,9 +182,11 @@ func (r *Redactor) Body(contentType string, body []byte) []byte {
 	return body
 }
 
-func (r *Redactor) urlencoded(part string, raw []byte) []byte {
+// urlencoded masks the pairs in raw[from:].
+func (r *Redactor) urlencoded(part string, raw []byte, from int) []byte {
+	patterns := r.secret[part]
 	var out []byte // nil until something is masked
-	for at := 0; at < len(raw); {
+	for at := from; at < len(raw); {
 		end := bytes.IndexByte(raw[at:], '&')
 		if end < 0 {
 			end = len(raw)
@@ -145,7 +194,7 @@ func (r *Redactor) urlencoded(part string, raw []byte) []byte {
 			end += at
 		}
 		name, _, hasValue := bytes.Cut(raw[at:end], []byte("="))
-		if hasValue && r.Secret(part, unescape(name)) {
+		if hasValue && secret(patterns, unescape(name)) {
 			if out == nil {
 				out = append(make([]byte, 0, len(raw)+8), raw[:at]...)
 			}
@@ -164,9 +213,10 @@ func (r *Redactor) urlencoded(part string, raw []byte) []byte {
 	return out
 }
 
-func unescape(b []byte) string {
+// unescape gives b itself where nothing is escaped.
+func unescape(b []byte) []byte {
 	if bytes.IndexByte(b, '%') < 0 && bytes.IndexByte(b, '+') < 0 {
-		return string(b)
+		return b
 	}
 	out := make([]byte, 0, len(b))
 	for i := 0; i < len(b); i++ {
@@ -177,9 +227,13 @@ func unescape(b []byte) string {
 				continue
 			}
 		}
-		out = append(out, b[i])
+		c := b[i]
+		if c == '+' {
+			c = ' '
+		}
+		out = append(out, c)
 	}
-	return string(out)
+	return out
 }
 
 // json replaces the values of secret members at any depth; the rest keeps its bytes.

@@ -16,6 +16,8 @@
 //   - A route's path is that of the script that runs or that of the address: a request for "/" is one for "/index.php" as
 //     well, and any spelling that runs a script belongs to the script's routes, whatever its address looks like.
 //     (TestScriptAndAddress)
+//   - What is matched is not copied: values stand in the request, or in memory that the next request's will have. Whoever
+//     keeps a parameter has it from [Decision.Params]. (TestParamsAreOnesOwn, TestParametersNeedNoMemory)
 //   - The first route of a migration that matches wins, and plain routes come before every migration. (TestOrder)
 package route
 
@@ -60,20 +62,27 @@ type Route struct {
 	// "cookie.x"; alternatives are tried in order: "form.match|query.match". In query, form and cookie "x[k]" is what
 	// stands at the key k of an array x; an array itself is not there.
 	Params map[string]string
+
+	label string // once compiled
 }
 
-// Values are parameters as text by name.
+// Label names the route of a compiled table in metrics and logs: "migration/name", or the name of a plain route.
+func (r *Route) Label() string { return r.label }
+
+// Values are parameters as text by name. The text may stand in the bytes that were read: it is good as long as those
+// are, and as the values' memory is not used again.
 type Values interface {
 	Get(name string) (value string, ok bool)
 }
 
 // Params reads parameters as legacy does. Implementations never fail: what legacy would not see is not there. Form is
-// given the body of a POST only: no other method fills a form's fields.
+// given the body of a POST only: no other method fills a form's fields. What is given as old, if anything, is what the
+// same or another Params gave for an earlier request: nobody needs it any more, and its memory may be used.
 type Params interface {
-	Query(raw []byte) Values
-	Form(contentType string, body []byte) Values
+	Query(old Values, raw []byte) Values
+	Form(old Values, contentType string, body []byte) Values
 	JSON(body []byte) Values
-	Cookies(header []byte) Values
+	Cookies(old Values, header []byte) Values
 }
 
 // Canonicalizer resolves a raw request target to the path that decides routing, and its raw query. The path is decoded,

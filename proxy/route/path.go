@@ -64,13 +64,21 @@ func (p *pattern) match(path []byte) bool {
 
 var slash = []byte("/")
 
-// param is the value of {name}.
-func (p *pattern) param(path, name string) (string, bool) {
-	segs := strings.Split(path[1:], "/")
-	for i, n := range p.names {
-		if n == name && i < len(segs) {
-			return unescaper.Replace(segs[i]), true
+// param is the value of {name}; it may stand in path.
+func (p *pattern) param(path []byte, name string) (string, bool) {
+	rest := path[1:]
+	for _, n := range p.names {
+		seg, more, cut := bytes.Cut(rest, slash)
+		if n == name {
+			if bytes.IndexByte(seg, '%') < 0 {
+				return view(seg), true
+			}
+			return unescaper.Replace(string(seg)), true
 		}
+		if !cut {
+			break
+		}
+		rest = more
 	}
 	return "", false
 }

@@ -1,10 +1,12 @@
 package route
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"banyan/proxy/event"
 )
@@ -33,13 +35,19 @@ type compiled struct {
 	Route
 	path     *pattern
 	methods  []string
-	sources  map[string][]source
+	params   []param
 	header   wants // names in lower case
 	query    wants
 	cookie   wants
 	form     wants
 	json     wants
 	needBody bool // to decide or to extract
+}
+
+// param is a declared parameter and where to look for it, in order.
+type param struct {
+	name    string
+	sources []source
 }
 
 // Compile checks all routes and reports every error at once, each with the route's name.
@@ -104,7 +112,11 @@ func rank(r Route) int {
 }
 
 func compile(r *Route) *compiled {
-	c := &compiled{Route: *r, sources: map[string][]source{}}
+	c := &compiled{Route: *r}
+	c.label = r.Name
+	if r.Kind != Plain {
+		c.label = string(r.Migration) + "/" + r.Name
+	}
 	c.path, _ = parsePath(r.Match.Path)
 	if r.Match.Method != "" {
 		c.methods = strings.Split(r.Match.Method, "|")
@@ -115,9 +127,10 @@ func compile(r *Route) *compiled {
 		c.header[i].name = strings.ToLower(c.header[i].name)
 	}
 	c.needBody = c.form != nil || c.json != nil
-	for name, s := range r.Params {
-		c.sources[name], _ = parseSource(s)
-		c.needBody = c.needBody || needsBody(c.sources[name])
+	for _, name := range sortedNames(r.Params) {
+		sources, _ := parseSource(r.Params[name])
+		c.params = append(c.params, param{name, sources})
+		c.needBody = c.needBody || needsBody(sources)
 	}
 	return c
 }
@@ -154,12 +167,11 @@ func (t *Table) Empty() bool { return t == nil || len(t.routes) == 0 }
 // Decision is the outcome of matching one request. It is reused: Match overwrites it.
 type Decision struct {
 	Routes []*Route // the plain route alone, or the first of each migration
-	Path   string   // canonical, when there are any
 	// Maybe are migrations one of whose write routes it may be: the body that decides it did not come whole.
 	Maybe []event.Migration
 
 	table *Table
-	path  []byte // Path, before anybody needs it as a string
+	path  []byte // canonical
 	asked []byte // the path that was asked for, nil when it is the same
 	head  Head
 	hits  []*compiled
@@ -167,13 +179,22 @@ type Decision struct {
 	body  []byte
 	whole bool // body is there, whole
 
-	queryV, formV, jsonV, cookieV Values
+	queryV, formV, jsonV, cookieV reading
 }
+
+// reading is one part of the request, once it has been read, or values of an earlier request, whose memory is used again.
+type reading struct {
+	values Values
+	done   bool
+}
+
+func (r reading) old() reading { return reading{values: r.values} }
 
 // Match decides. Call it first with whole = false and body = nil; after [NeedBody] again with what could be read of
 // the body within the limit. d's memory is reused.
 func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, error) {
-	*d = Decision{table: t, head: h, Routes: d.Routes[:0], Maybe: d.Maybe[:0], hits: d.hits[:0], body: body, whole: whole}
+	*d = Decision{table: t, head: h, Routes: d.Routes[:0], Maybe: d.Maybe[:0], hits: d.hits[:0], body: body, whole: whole,
+		queryV: d.queryV.old(), formV: d.formV.old(), cookieV: d.cookieV.old()}
 	if t.Empty() {
 		return None, nil
 	}
@@ -191,9 +212,6 @@ func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, er
 		shelf = t.open
 	}
 	need := d.decide(shelf.pick(d), literal, body != nil)
-	if len(d.hits) > 0 {
-		d.Path = string(d.path)
-	}
 	switch {
 	case need && body == nil:
 		return NeedBody, nil
@@ -203,13 +221,6 @@ func (t *Table) Match(d *Decision, h Head, body []byte, whole bool) (Verdict, er
 		return Unclassified, nil
 	}
 	return None, nil
-}
-
-// Forget drops what d holds of the request, but for Routes.
-//
-//go:noinline
-func (d *Decision) Forget() { // inlined, its 300 bytes would stand on the stack of every request
-	*d = Decision{Routes: d.Routes, Maybe: d.Maybe[:0], hits: d.hits[:0]}
 }
 
 // resolve finds the canonical path. Most targets are plain and need no memory for it.
@@ -290,7 +301,7 @@ func (d *Decision) headMatches(c *compiled) bool {
 	if c.methods != nil && !anyOf(c.methods, d.head.Method()) {
 		return false
 	}
-	if m.Host != "" && !strings.EqualFold(m.Host, hostOnly(d.head.Field("host"))) {
+	if m.Host != "" && !strings.EqualFold(m.Host, view(hostOnly(d.head.Field("host")))) {
 		return false
 	}
 	for _, w := range c.header {
@@ -314,75 +325,91 @@ func anyOf(list []string, b []byte) bool {
 	return false
 }
 
-func hostOnly(h []byte) string {
-	s := string(h)
-	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
-		s = s[:i]
+func hostOnly(h []byte) []byte {
+	if i := bytes.LastIndexByte(h, ':'); i > bytes.LastIndexByte(h, ']') {
+		h = h[:i]
 	}
-	return s
+	return h
 }
 
+// view is b as a string without a copy. It is good until b changes.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 func (d *Decision) queryValues() Values {
-	if d.queryV == nil {
-		d.queryV = d.table.params.Query(d.query)
+	if r := &d.queryV; !r.done {
+		*r = reading{d.table.params.Query(r.values, d.query), true}
 	}
-	return d.queryV
+	return d.queryV.values
 }
 
 func (d *Decision) formValues() Values {
-	if d.formV == nil {
-		kind, body := string(d.head.Field("content-type")), d.body
+	if r := &d.formV; !r.done {
+		kind, body := view(d.head.Field("content-type")), d.body
 		if string(d.head.Method()) != "POST" {
 			kind, body = "", nil
 		}
-		d.formV = d.table.params.Form(kind, body)
+		*r = reading{d.table.params.Form(r.values, kind, body), true}
 	}
-	return d.formV
+	return d.formV.values
 }
 
 func (d *Decision) jsonValues() Values {
-	if d.jsonV == nil {
-		d.jsonV = d.table.params.JSON(d.body)
+	if r := &d.jsonV; !r.done {
+		*r = reading{d.table.params.JSON(d.body), true}
 	}
-	return d.jsonV
+	return d.jsonV.values
 }
 
 func (d *Decision) cookieValues() Values {
-	if d.cookieV == nil {
-		d.cookieV = d.table.params.Cookies(d.head.Field("cookie"))
+	if r := &d.cookieV; !r.done {
+		*r = reading{d.table.params.Cookies(r.values, d.head.Field("cookie")), true}
 	}
-	return d.cookieV
+	return d.cookieV.values
 }
 
-// Cookie is the value of a cookie, as legacy reads it.
-func (d *Decision) Cookie(name string) (string, bool) { return d.cookieValues().Get(name) }
+// Cookie is the value of a cookie, as legacy reads it. It must not be changed, and is good as long as what the head gave
+// and until the next Match.
+func (d *Decision) Cookie(name string) (value []byte, ok bool) {
+	v, ok := d.cookieValues().Get(name)
+	return unsafe.Slice(unsafe.StringData(v), len(v)), ok
+}
 
 // Params are the declared parameters of the i-th route that are there, by name. Of a body that did not come whole nothing
 // is there, and no alternative that stands behind it.
 func (d *Decision) Params(i int) map[string]string {
+	out := make(map[string]string, len(d.hits[i].params))
+	d.View(out, i)
+	for name, v := range out {
+		out[name] = strings.Clone(v)
+	}
+	return out
+}
+
+// View puts into out, which it empties, what [Decision.Params] gives, without a copy: the texts are good as long as what the
+// head gave and the body, and until the next Match.
+func (d *Decision) View(out map[string]string, i int) {
+	clear(out)
 	c := d.hits[i]
-	out := make(map[string]string, len(c.sources))
-	for name, alternatives := range c.sources {
-		for _, s := range alternatives {
+	for _, p := range c.params {
+		for _, s := range p.sources {
 			if s.inBody() && !d.whole && d.carriesBody() {
 				break // it may be still to come, and the last of two equal names wins: all else would be a guess
 			}
 			if v, ok := d.find(c, s); ok {
-				out[name] = v
+				out[p.name] = v
 				break
 			}
 		}
 	}
-	return out
 }
 
 func (d *Decision) find(c *compiled, s source) (string, bool) {
 	switch s.part {
 	case "path":
 		if c.path.match(d.path) {
-			return c.path.param(d.Path, s.name)
+			return c.path.param(d.path, s.name)
 		}
-		return c.path.param(string(d.asked), s.name)
+		return c.path.param(d.asked, s.name)
 	case "query":
 		return d.queryValues().Get(s.name)
 	case "form":
@@ -393,6 +420,6 @@ func (d *Decision) find(c *compiled, s source) (string, bool) {
 		return d.cookieValues().Get(s.name)
 	default:
 		v := d.head.Field(s.name)
-		return string(v), v != nil
+		return view(v), v != nil
 	}
 }

@@ -1,6 +1,8 @@
 package route_test
 
 import (
+	"bytes"
+	"maps"
 	"strings"
 	"testing"
 
@@ -250,6 +252,18 @@ func (t *target) Method() []byte      { return t.method }
 func (t *target) Target() []byte      { return t.target }
 func (t *target) Field(string) []byte { return nil }
 
+// session is a target with a cookie.
+type session struct{ target }
+
+func (*session) Field(n string) []byte {
+	if n == "cookie" {
+		return cookie
+	}
+	return nil
+}
+
+var cookie = []byte("PHPSESSID=0001m7r5t8u0w4x6y2z1a3b; lang=en; beta=1")
+
 func TestPlainTargetsNeedNoMemory(t *testing.T) {
 	tab := table(t, move("units"), route.Route{Name: "alliances", Kind: route.Plain, Match: route.Match{Path: "/alliances/**"}})
 	var d route.Decision
@@ -258,6 +272,75 @@ func TestPlainTargetsNeedNoMemory(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// What is matched by parameters costs none either, nor does looking at them.
+func TestParametersNeedNoMemory(t *testing.T) {
+	m := move("units")
+	m.Match.Method, m.Match.Cookie = "", map[string]string{"beta": "1"}
+	m.Params = map[string]string{"unit": "query.unit", "match": "query.match", "lang": "cookie.lang", "kind": "path.kind"}
+	m.Match.Path = "/{kind}"
+	tab := table(t, m)
+	var d route.Decision
+	params := map[string]string{}
+	h := &session{target{[]byte("POST"), []byte("/index?page=unit&action=move&match=7&unit=42")}}
+	if n := testing.AllocsPerRun(100, func() {
+		if v, _ := tab.Match(&d, h, nil, false); v == route.Matched {
+			d.View(params, 0)
+			_, _ = d.Cookie("PHPSESSID")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if diff := cmp.Diff(map[string]string{"unit": "42", "match": "7", "lang": "en", "kind": "index"}, params); diff != "" {
+		t.Error(diff)
+	}
+	if s, ok := d.Cookie("PHPSESSID"); string(s) != "0001m7r5t8u0w4x6y2z1a3b" || !ok {
+		t.Errorf("%q %v", s, ok)
+	}
+}
+
+// Params are kept by whoever asked: they are no part of the request, and not of the decision.
+func TestParamsAreOnesOwn(t *testing.T) {
+	m := move("units")
+	m.Match = route.Match{Path: "/{kind}/{unit}"}
+	m.Params = map[string]string{"kind": "path.kind", "unit": "path.unit", "match": "query.match", "to": "form.to", "x": "query.to[x]", "lang": "cookie.lang", "host": "header.host", "e": "query.e", "deep": "json.deep"}
+	tab := table(t, m)
+	want := map[string]string{"kind": "map", "unit": "a%b", "match": "7", "to": "9", "x": "1", "lang": "en", "host": "game.example", "e": "a b"}
+	all := []byte("/map/a%25b?match=7&to[x]=1&e=a+bto=9&unit=1lang=en; PHPSESSID=abcgame.exampleapplication/x-www-form-urlencoded14")
+	cut := func(from, to string) []byte {
+		i, j := bytes.Index(all, []byte(from)), bytes.Index(all, []byte(to))
+		return all[i:j:j]
+	}
+	h := &fields{target{[]byte("POST"), cut("/map", "to=9")}, map[string][]byte{"cookie": cut("lang", "game.ex"), "host": cut("game.ex", "appli"), "content-type": cut("appli", "14"), "content-length": []byte("11")}}
+	var d route.Decision
+	if v, err := tab.Match(&d, h, cut("to=9", "lang"), true); v != route.Matched || err != nil {
+		t.Fatal(v, err)
+	}
+	params := d.Params(0)
+	if diff := cmp.Diff(want, params); diff != "" {
+		t.Fatal(diff)
+	}
+	views := map[string]string{"left": "over"}
+	if d.View(views, 0); !maps.Equal(views, want) {
+		t.Errorf("%v", views)
+	}
+	for i := range all {
+		all[i] = '!'
+	}
+	if _, err := tab.Match(&d, get("/other/8?match=1&e=2&to[x]=3"), nil, false); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, params); diff != "" {
+		t.Error(diff)
+	}
+}
+
+type fields struct {
+	target
+	of map[string][]byte
+}
+
+func (f *fields) Field(n string) []byte { return f.of[n] }
 
 func TestFormsArePosted(t *testing.T) {
 	tab := table(t, route.Route{Name: "save", Kind: route.Write, Migration: "m", Match: route.Match{Path: "/save.php", Form: map[string]string{"do": "save"}}})
@@ -320,8 +403,27 @@ func TestScriptAndAddress(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", in, got, err, want)
 		}
 	}
-	if _, _ = tab.Match(&d, get("/index.php/unit/7"), nil, false); d.Path != "/index.php" || d.Params(1)["unit"] != "7" {
-		t.Errorf("%q %v", d.Path, d.Params(1))
+	if _, _ = tab.Match(&d, get("/index.php/unit/7"), nil, false); d.Params(1)["unit"] != "7" {
+		t.Errorf("%v", d.Params(1))
+	}
+}
+
+func BenchmarkView(b *testing.B) {
+	m := move("units")
+	m.Params = map[string]string{"unit": "query.unit", "match": "query.match", "lang": "cookie.lang"}
+	tab, err := route.Compile([]route.Route{m}, php.Params{}, php.Nginx{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d route.Decision
+	var h route.Head = &session{target{[]byte("POST"), []byte("/index.php?page=unit&action=move&match=7&unit=42")}}
+	params := map[string]string{}
+	b.ReportAllocs()
+	for b.Loop() {
+		if v, _ := tab.Match(&d, h, nil, false); v != route.Matched {
+			b.Fatal(v)
+		}
+		d.View(params, 0)
 	}
 }
 

@@ -46,10 +46,10 @@ func (g *Game) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Request Entity Too Large", http.StatusRequestEntityTooLarge)
 		return
 	}
-	s := &script{game: g, method: r.Method, url: php.Params{}.Query([]byte(r.URL.RawQuery)), body: body, status: http.StatusOK, header: http.Header{}, sessions: &g.sessions}
-	s.form = php.Params{}.Form("", nil)
+	s := &script{game: g, method: r.Method, url: php.Params{}.Query(nil, []byte(r.URL.RawQuery)), body: body, status: http.StatusOK, header: http.Header{}, sessions: &g.sessions}
+	s.form = php.Params{}.Form(nil, "", nil)
 	if r.Method == http.MethodPost {
-		s.form = php.Params{}.Form(r.Header.Get("Content-Type"), body)
+		s.form = php.Params{}.Form(nil, r.Header.Get("Content-Type"), body)
 	}
 	s.startSession(strings.Join(r.Header["Cookie"], "; "))
 	defer s.session.mu.Unlock()
@@ -182,7 +182,7 @@ func clientRef(s string) string {
 
 // startSession finds the browser's session and waits until no other script has it.
 func (s *script) startSession(cookies string) {
-	cookie, _ := php.Params{}.Cookies([]byte(cookies)).Get("PHPSESSID")
+	cookie, _ := php.Params{}.Cookies(nil, []byte(cookies)).Get("PHPSESSID")
 	var fresh bool
 	s.session, fresh = s.sessions.start(cookie)
 	if fresh {

@@ -38,14 +38,13 @@ type Provider struct {
 	Requests *Requests // give it to proxy.NewServer as observer, and wrap the handler with its Active
 	registry *prometheus.Registry
 	meters   *sdkmetric.MeterProvider
-	traces   *sdktrace.TracerProvider
-	exports  bool
+	traces   *sdktrace.TracerProvider // nil: no span leaves the process
 }
 
 // New wires the SDK. Metrics are read by Prometheus from [Provider.Metrics]. Spans leave by OTLP over HTTP when
 // OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT) is set, sampled as OTEL_TRACES_SAMPLER says, by default all of
-// them; without an endpoint they are not recorded, but have ids, which tie log lines and records together. The
-// resource is taken from OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME as well, which win.
+// them; without an endpoint there is no tracer. The resource is taken from OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME
+// as well, which win.
 func New(ctx context.Context, c Config) (*Provider, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -66,26 +65,26 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		return nil, fmt.Errorf("telemetry: metrics: %w", err)
 	}
 	p.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res))
-	opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(sdktrace.NeverSample())}
 	if c.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || c.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
 		e, err := otlptracehttp.New(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("telemetry: traces (check OTEL_EXPORTER_OTLP_ENDPOINT): %w", err)
 		}
-		opts, p.exports = []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithBatcher(&quiet{SpanExporter: e, log: c.Log})}, true
+		p.traces = sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithBatcher(&quiet{SpanExporter: e, log: c.Log}))
 	}
-	p.traces = sdktrace.NewTracerProvider(opts...)
 	return p, nil
 }
 
 // Meter is for instruments; see [Register].
 func (p *Provider) Meter() metric.Meter { return p.meters.Meter(scope) }
 
-// Tracer is for spans.
-func (p *Provider) Tracer() trace.Tracer { return p.traces.Tracer(scope) }
-
-// Exports tells whether spans leave the process.
-func (p *Provider) Exports() bool { return p.exports }
+// Tracer is for spans; nil when none would leave the process.
+func (p *Provider) Tracer() trace.Tracer {
+	if p.traces == nil {
+		return nil
+	}
+	return p.traces.Tracer(scope)
+}
 
 // Metrics answers Prometheus.
 func (p *Provider) Metrics() http.Handler {
@@ -94,7 +93,11 @@ func (p *Provider) Metrics() http.Handler {
 
 // Stop sends what is left. Spans that cannot be sent before ctx ends are lost.
 func (p *Provider) Stop(ctx context.Context) error {
-	return errors.Join(p.traces.Shutdown(ctx), p.meters.Shutdown(ctx))
+	var err error
+	if p.traces != nil {
+		err = p.traces.Shutdown(ctx)
+	}
+	return errors.Join(err, p.meters.Shutdown(ctx))
 }
 
 // quiet says once that spans do not arrive, and once that they do again, where the SDK would print each failure to

@@ -303,14 +303,12 @@ func TestProxySources(t *testing.T) {
 	}
 }
 
-func TestSpansHaveIdsWithoutAnExporter(t *testing.T) {
+func TestNoTracerWithoutAnExporter(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
 	p := provider(t, nil)
-	_, span := p.Tracer().Start(t.Context(), "GET units/map")
-	defer span.End()
-	if !span.SpanContext().IsValid() || span.IsRecording() || span.SpanContext().IsSampled() {
-		t.Fatalf("%+v recording %v", span.SpanContext(), span.IsRecording())
+	if tr := p.Tracer(); tr != nil {
+		t.Fatalf("%T: spans are made for nobody", tr)
 	}
 }
 
@@ -330,7 +328,7 @@ func TestSpansLeaveByOTLP(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
 	var logged bytes.Buffer
 	p := provider(t, slog.New(slog.NewTextHandler(&logged, nil)))
-	if !p.Exports() {
+	if p.Tracer() == nil {
 		t.Fatal("an endpoint is set and spans do not leave")
 	}
 	for _, s := range []int{400, 400, 200} { // 4xx is not tried again by the exporter
