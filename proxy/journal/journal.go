@@ -145,6 +145,10 @@ func start(cfg Config, epoch Epoch, used *usage) (*Journal, error) {
 		os.RemoveAll(g.dir)
 		return nil, fmt.Errorf("first segment: %w", err)
 	}
+	if why := noSyncInKernel(); why != nil { // which the first sync has found out
+		cfg.Log.Warn("journal: the kernel does not sync files for this process; under load each sync may hold up requests: use Linux 4.18 or newer, and let the sandbox allow io_setup, io_submit and io_getevents",
+			"error", why)
+	}
 	g.segs = []*segment{s}
 	j.cur, j.off, j.pos, j.size = s, headerSize, headerSize, s.size
 	j.cursor = newCursor(g)
