@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"runtime"
 )
 
 // Intent is what is recorded before legacy is asked.
@@ -30,14 +31,14 @@ func (j *Journal) AppendIntent(in Intent) (Seq, error) {
 	if in.Ack == AckMemory {
 		r.flags = flagMemory
 	}
-	b, err := j.put(&r, in.Key, j.cfg.reserve())
+	at, err := j.put(&r, in.Key, j.cfg.reserve())
 	if err != nil {
 		return 0, err
 	}
 	if in.Ack == AckMemory {
-		err = j.write(b)
+		err = j.write(at)
 	} else {
-		err = j.wait(b)
+		err = j.wait(at.batch)
 	}
 	if err != nil {
 		j.giveUp(r.seq)
@@ -54,18 +55,18 @@ func (j *Journal) AppendOutcome(seq Seq, out Outcome) (ShipSeq, error) {
 	if len(r.payload) > j.cfg.MaxRecord {
 		r.payload, r.flags = nil, flagBare
 	}
-	b, err := j.put(&r, nil, j.cfg.reserve())
+	at, err := j.put(&r, nil, j.cfg.reserve())
 	if errors.Is(err, ErrFull) {
 		r.payload, r.flags = nil, flagBare
-		b, err = j.put(&r, nil, 0)
+		at, err = j.put(&r, nil, 0)
 	}
 	if err != nil {
 		return 0, err
 	}
 	if out.Sync {
-		err = j.wait(b)
+		err = j.wait(at.batch)
 	} else {
-		err = j.write(b)
+		err = j.write(at)
 	}
 	return r.ship, err
 }
@@ -80,20 +81,27 @@ func (j *Journal) SetKey(seq Seq, key any) {
 	}
 }
 
-// put frames a record into the buffer, with its sequences, and gives the batch that will make it durable. It leaves
-// the last held bytes of the segment to more important records: see Config.reserve.
-func (j *Journal) put(r *record, key any, held int64) (*batch, error) {
+// spot is where put left a record.
+type spot struct {
+	batch   *batch // makes it durable
+	fill    uint64 // the buffer that it is in
+	company bool   // many other writes are in flight
+}
+
+// put frames a record into the buffer, with its sequences. It leaves the last held bytes of the segment to more
+// important records: see Config.reserve.
+func (j *Journal) put(r *record, key any, held int64) (at spot, err error) {
 	r.checksum(j.seed)
 	need := frameSize(len(r.payload))
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for {
 		if err := j.admitLocked(r); err != nil {
-			return nil, err
+			return at, err
 		}
 		if j.pos+need > j.size-held {
 			if j.state == stateFull {
-				return nil, j.refusalLocked(ErrFull)
+				return at, j.refusalLocked(ErrFull)
 			}
 			j.rotate = true
 		} else if j.unsynced == 0 || j.unsynced+need <= j.cfg.Unsynced {
@@ -128,7 +136,7 @@ func (j *Journal) put(r *record, key any, held int64) (*batch, error) {
 	j.buf = appendRecord(j.buf, j.seed, r)
 	j.pos += need
 	j.unsynced += need
-	return j.batch, nil
+	return spot{j.batch, j.fill, len(j.flying) >= siblings}, nil
 }
 
 // admitLocked refuses what the state does not allow. A refused outcome leaves its write in flight and lost.
@@ -188,17 +196,32 @@ func (j *Journal) wait(b *batch) error {
 	return b.err
 }
 
-// write returns when the operating system has everything of the buffer.
-func (j *Journal) write(b *batch) error {
-	j.wmu.Lock()
-	err := j.flushLocked(nil)
-	j.wmu.Unlock()
-	if err != nil {
-		return j.wait(b)
+// write returns when the operating system has the record. While many writes are in flight, whoever else is about to
+// append goes first, so that one call writes for all of them: the call costs as much as the rest of an outcome.
+func (j *Journal) write(at spot) error {
+	if at.company {
+		runtime.Gosched()
 	}
-	select {
-	case j.lazy <- struct{}{}:
-	default:
+	if j.written.Load() < at.fill {
+		j.wmu.Lock()
+		var err error
+		if j.written.Load() < at.fill {
+			err = j.flushLocked(nil)
+		}
+		j.wmu.Unlock()
+		if err != nil {
+			return j.wait(at.batch)
+		}
+	}
+	j.mu.Lock()
+	tell := at.batch == j.batch && !at.batch.kicked && !at.batch.told
+	at.batch.told = at.batch.told || tell
+	j.mu.Unlock()
+	if tell {
+		select {
+		case j.lazy <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }
@@ -206,7 +229,8 @@ func (j *Journal) write(b *batch) error {
 // flushLocked (wmu) hands the buffer to the file. take runs under mu at the moment the buffer is taken.
 func (j *Journal) flushLocked(take func()) error {
 	j.mu.Lock()
-	b := j.buf
+	b, fill := j.buf, j.fill
+	j.fill++
 	j.buf = nil
 	if n := len(j.free); n > 0 {
 		j.buf, j.free = j.free[n-1], j.free[:n-1]
@@ -225,6 +249,9 @@ func (j *Journal) flushLocked(take func()) error {
 		j.off += int64(len(b))
 	} else if cap(b) > 0 {
 		j.recycle(b)
+	}
+	if j.broken == nil {
+		j.written.Store(fill)
 	}
 	return j.broken
 }

@@ -45,6 +45,9 @@
 //     after power cuts, at the price of one more group commit per write. (TestKillLosesNothing, TestTornTail)
 //   - Appenders do not write to the file one by one: they copy to a buffer, and whoever writes takes all of it. Syncs
 //     overlap with the filling of the next buffer. (BenchmarkGroupCommit)
+//   - While many writes are in flight an outcome lets the others go first before it is written, once: on a busy processor
+//     several are about to be appended, and one call writes them all. Who finds that his was written returns. One alone
+//     does not wait. (TestOutcomesShareAWrite, TestOutcomeReturnsWhenItIsWritten)
 //   - A disk may be so fast that each write would have a sync of its own, which costs as much CPU as one for fifty. So while
 //     many writes are in flight syncs keep a distance, [Config.Pace]; none waits when every write in flight waits for it,
 //     as those of few clients do. (TestSyncsKeepDistance, TestWritesShareASync)

@@ -21,7 +21,8 @@ func (f osFile) Allocate(size int64) error {
 //
 // Not obvious: a goroutine in a system call keeps its processor (GOMAXPROCS) until the runtime's monitor takes it away,
 // which may be 10 ms later: a disk's time, in which nobody else runs there. So the kernel is asked to sync while the
-// goroutine waits as for a socket. Where it cannot, the system call is made.
+// goroutine waits as for a socket. Where it cannot, the system call is made, see [noSyncInKernel]; when it cannot for
+// another reason, as that the machine has no more such requests, it is asked again the next time.
 func (f osFile) Sync() error {
 	if s := takeAsync(); s != nil {
 		done, err := s.fdatasync(f.Fd())
@@ -29,7 +30,8 @@ func (f osFile) Sync() error {
 			giveAsync(s)
 			return err
 		}
-		refuse(s)
+		s.close()
+		refused(err)
 	}
 	for {
 		if err := syscall.Fdatasync(int(f.Fd())); !errors.Is(err, syscall.EINTR) {
@@ -51,7 +53,14 @@ type asyncSync struct {
 var spare struct {
 	sync.Mutex
 	list   []*asyncSync
-	absent bool // the kernel, or what confines this process, or the file system does not have it
+	absent error // why the kernel, or what confines this process, or the file system does not have it
+}
+
+// noSyncInKernel is why this process has its files synced by system calls, nil if it has not.
+func noSyncInKernel() error {
+	spare.Lock()
+	defer spare.Unlock()
+	return spare.absent
 }
 
 // takeAsync gives nil where there is none.
@@ -63,11 +72,13 @@ func takeAsync() *asyncSync {
 		spare.list = spare.list[:n-1]
 		return s
 	}
-	if spare.absent {
+	if spare.absent != nil {
 		return nil
 	}
 	s, err := newAsyncSync()
-	spare.absent = err != nil
+	if err != nil {
+		refusedLocked(err)
+	}
 	return s
 }
 
@@ -77,13 +88,25 @@ func giveAsync(s *asyncSync) {
 	spare.list = append(spare.list, s)
 }
 
-// refuse is for one that was of no use.
-func refuse(s *asyncSync) {
-	_, _, _ = syscall.Syscall(syscall.SYS_IO_DESTROY, s.context, 0, 0) // neither can fail for what was just made
-	_ = s.told.Close()
+// refused is told of each error but those of the disk.
+func refused(err error) {
 	spare.Lock()
 	defer spare.Unlock()
-	spare.absent = true
+	refusedLocked(err)
+}
+
+func refusedLocked(err error) {
+	for _, absent := range []error{syscall.ENOSYS, syscall.EINVAL, syscall.EOPNOTSUPP, syscall.EPERM} {
+		if errors.Is(err, absent) {
+			spare.absent = err
+		}
+	}
+}
+
+// close is for one that was of no use. It waits for what was asked.
+func (s *asyncSync) close() {
+	_, _, _ = syscall.Syscall(syscall.SYS_IO_DESTROY, s.context, 0, 0) // neither can fail for what was just made
+	_ = s.told.Close()
 }
 
 func newAsyncSync() (*asyncSync, error) {

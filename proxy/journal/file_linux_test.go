@@ -1,8 +1,12 @@
 package journal
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,11 +18,11 @@ func syncsWithout(t *testing.T) {
 	spare.Lock()
 	defer spare.Unlock()
 	list := spare.list
-	spare.list, spare.absent = nil, true
+	spare.list, spare.absent = nil, syscall.ENOSYS
 	t.Cleanup(func() {
 		spare.Lock()
 		defer spare.Unlock()
-		spare.list, spare.absent = list, false
+		spare.list, spare.absent = list, nil
 	})
 }
 
@@ -70,8 +74,8 @@ func TestSyncInTheKernel(t *testing.T) {
 	}
 	spare.Lock()
 	defer spare.Unlock()
-	if n := len(spare.list); spare.absent || n == 0 || n > files+1 {
-		t.Errorf("%d requests are kept (refused: %v), want 1 to %d", n, spare.absent, files+1)
+	if n := len(spare.list); spare.absent != nil || n == 0 || n > files+1 {
+		t.Errorf("%d requests are kept (absent: %v), want 1 to %d", n, spare.absent, files+1)
 	}
 }
 
@@ -93,11 +97,61 @@ func TestSyncByTheSystemCall(t *testing.T) {
 		}
 		spare.Lock()
 		absent := spare.absent
-		spare.absent = false
+		spare.absent = nil
 		spare.Unlock()
-		if !absent {
+		if absent == nil {
 			t.Error("asked again for what was refused")
 		}
 		writeAndSync(t, realFile(t))
+	})
+	t.Run("a file that is closed", func(t *testing.T) {
+		f := realFile(t)
+		f.Close()
+		if err := f.Sync(); err != syscall.EBADF {
+			t.Errorf("%v, want %v", err, syscall.EBADF)
+		}
+		if why := noSyncInKernel(); why != nil {
+			t.Errorf("one file's error is held against the kernel: %v", why)
+		}
+	})
+}
+
+// Only what says that it is not there ends asking; what may pass does not.
+func TestSyncIsAskedForAgain(t *testing.T) {
+	for errno, absent := range map[syscall.Errno]bool{syscall.ENOSYS: true, syscall.EINVAL: true, syscall.EOPNOTSUPP: true, syscall.EPERM: true,
+		syscall.EAGAIN: false, syscall.ENOMEM: false, syscall.EMFILE: false, syscall.EINTR: false, syscall.EBADF: false, 0: false} {
+		refused(errors.Join(errno, nil))
+		spare.Lock()
+		if got := spare.absent != nil; got != absent {
+			t.Errorf("%v: given up %v, want %v", errno, got, absent)
+		}
+		spare.absent = nil
+		spare.Unlock()
+	}
+}
+
+// TestNoSyncInKernelIsSaid: requests then wait for the disk, which an operator can mend.
+func TestNoSyncInKernelIsSaid(t *testing.T) {
+	said := func() int {
+		var log bytes.Buffer
+		cfg := small(t, t.TempDir())
+		cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+		j := mustOpen(t, cfg)
+		for range 3 {
+			outcome(t, j, intent(t, j, "x"), "y")
+		}
+		j.Close()
+		return strings.Count(log.String(), "does not sync files")
+	}
+	t.Run("there", func(t *testing.T) {
+		if n := said(); noSyncInKernel() == nil && n != 0 {
+			t.Errorf("said %d times", n)
+		}
+	})
+	t.Run("not there", func(t *testing.T) {
+		syncsWithout(t)
+		if n := said(); n != 1 {
+			t.Errorf("said %d times, want once", n)
+		}
 	})
 }

@@ -129,17 +129,17 @@ func (g *Gap) mark(flags uint16, sync bool) (recorded bool, err error) {
 	if full {
 		held = j.cfg.bareReserve()
 	}
-	b, err := j.put(&r, g, held)
+	at, err := j.put(&r, g, held)
 	if errors.Is(err, ErrFull) && !full { // since we looked
-		b, err = j.put(&r, g, j.cfg.bareReserve())
+		at, err = j.put(&r, g, j.cfg.bareReserve())
 	}
 	if err != nil {
 		return false, err
 	}
 	if sync {
-		return true, j.wait(b)
+		return true, j.wait(at.batch)
 	}
-	return true, j.write(b)
+	return true, j.write(at)
 }
 
 func (g *Gap) record(flags uint16) record {

@@ -46,6 +46,7 @@ type Journal struct {
 	sealing  bool
 	failure  error     // why the state is failed or full
 	buf      []byte    // framed, not yet taken by a writer
+	fill     uint64    // its number, from 1
 	free     [][]byte  // buffers to reuse
 	batch    *batch    // ends with the sync that covers everything appended so far
 	began    time.Time // of the last sync
@@ -59,6 +60,8 @@ type Journal struct {
 	flying   map[Seq]flight
 	idle     chan struct{} // made by Seal, closed when nothing is in flight
 	gaps     map[string]*Gap
+
+	written atomic.Uint64 // the buffer up to which the operating system has all; set under wmu
 
 	// wmu serializes writes to the file and is taken before mu. It guards what follows.
 	wmu    sync.Mutex
@@ -75,6 +78,7 @@ type batch struct {
 
 	// Guarded by Journal.mu.
 	kicked  bool
+	told    bool // the syncer knows that there is something, though nobody waits
 	waiting int  // how many wait for it to be on the disk
 	urgent  bool // somebody waits for room
 }
@@ -128,7 +132,7 @@ func start(cfg Config, epoch Epoch, used *usage) (*Journal, error) {
 	j := &Journal{
 		cfg: cfg, gen: g, seed: binary.LittleEndian.Uint32(seed[:]),
 		kick: make(chan struct{}, 1), lazy: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		batch: newBatch(), flying: map[Seq]flight{}, gaps: map[string]*Gap{},
+		batch: newBatch(), fill: 1, flying: map[Seq]flight{}, gaps: map[string]*Gap{},
 	}
 	s, err := g.create(header{epoch: epoch, number: 1, seed: j.seed})
 	if err == nil {
@@ -140,6 +144,10 @@ func start(cfg Config, epoch Epoch, used *usage) (*Journal, error) {
 		g.close()
 		os.RemoveAll(g.dir)
 		return nil, fmt.Errorf("first segment: %w", err)
+	}
+	if why := noSyncInKernel(); why != nil { // which the first sync has found out
+		cfg.Log.Warn("journal: the kernel does not sync files for this process; under load each sync may hold up requests: use Linux 4.18 or newer, and let the sandbox allow io_setup, io_submit and io_getevents",
+			"error", why)
 	}
 	g.segs = []*segment{s}
 	j.cur, j.off, j.pos, j.size = s, headerSize, headerSize, s.size
@@ -199,9 +207,9 @@ func (j *Journal) Seal(ctx context.Context) error {
 // end appends the end record, durably.
 func (j *Journal) end() error {
 	r := record{kind: kindEnd, time: j.cfg.Now().UnixNano()}
-	b, err := j.put(&r, nil, 0)
+	at, err := j.put(&r, nil, 0)
 	if err == nil {
-		err = j.wait(b)
+		err = j.wait(at.batch)
 	}
 	if err != nil {
 		return fmt.Errorf("seal journal: %w", err)

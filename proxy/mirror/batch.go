@@ -15,6 +15,7 @@ import (
 
 // batch is what is sent and acknowledged together.
 type batch struct {
+	item     journal.Item // the last
 	records  []*kgo.Record
 	bytes    int
 	last     journal.ShipSeq
@@ -33,6 +34,13 @@ type shippedWrite struct {
 	started   time.Time
 }
 
+// fresh empties a batch that has been shipped, for the next.
+func (m *Mirror) fresh(b *batch) {
+	clear(b.records)
+	*b = batch{item: b.item, records: b.records[:0]}
+	m.enc.batch.reset()
+}
+
 // noWait is a context that has ended: a cursor then yields only what is there.
 var noWait = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -44,15 +52,14 @@ var noWait = func() context.Context {
 // The error is io.EOF after the journal's end, with what came before it in the batch, or why ctx ended. Trouble with the
 // disk is tried again until ctx ends.
 func (m *Mirror) collect(ctx, wait context.Context, c *journal.Cursor, b *batch) error {
-	var it journal.Item
 	for len(b.records) < batchRecords && b.bytes < batchBytes {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		err := c.Next(wait, &it)
+		err := c.Next(wait, &b.item)
 		switch {
 		case err == nil:
-			m.add(c, b, &it)
+			m.add(c, b, &b.item)
 			wait = noWait
 		case errors.Is(err, io.EOF):
 			return err
@@ -107,6 +114,7 @@ func (m *Mirror) add(c *journal.Cursor, b *batch, it *journal.Item) {
 		b.records = append(b.records, m.enc.loss(it, event.Seq(c.LastSeq()+1), fmt.Sprintf("%d bytes of the journal are damaged", it.Bytes)))
 	case journal.ItemEnd:
 		e := *it
+		e.Intent, e.Outcome = nil, nil
 		b.end = &e
 	}
 	for _, r := range b.records[from:] {

@@ -161,8 +161,9 @@ func (m *Mirror) inherit(ctx context.Context, g *journal.Generation) error {
 	c := g.Cursor()
 	var last journal.Item
 	var mirrored, unknown, lost, cut uint64
+	var b batch
 	for {
-		b := batch{}
+		m.fresh(&b)
 		err := m.collect(ctx, ctx, c, &b)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
@@ -196,12 +197,13 @@ func (m *Mirror) inherit(ctx context.Context, g *journal.Generation) error {
 func (m *Mirror) live(ctx context.Context) error {
 	c := m.cfg.Journal.Cursor()
 	var mark journal.Mark
+	var b batch
 	for {
 		if err := m.elders(ctx); err != nil {
 			return err
 		}
 		due, cancel := m.waker.wait(ctx, m.pulse.due)
-		b := batch{}
+		m.fresh(&b)
 		err := m.collect(ctx, due, c, &b)
 		cancel()
 		ended := errors.Is(err, io.EOF)
@@ -223,7 +225,7 @@ func (m *Mirror) live(ctx context.Context) error {
 			return err
 		}
 		for m.shipped < mark.Ship && !ended {
-			b = batch{}
+			m.fresh(&b)
 			err := m.collect(ctx, ctx, c, &b)
 			if ended = errors.Is(err, io.EOF); err != nil && !ended {
 				return err

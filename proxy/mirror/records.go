@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,10 +32,13 @@ type encoder struct {
 	w         event.Write
 	addresses []event.Address
 	form      []byte
+
+	batch arena // of the records of writes
 }
 
 func newEncoder(r event.Replica, t event.Topics, partitions int32) *encoder {
-	return &encoder{replica: r, topics: t, partitions: partitions, writes: t.Writes(), kind: kafka.Record("", 0, event.KindWrite, "", nil).Headers}
+	return &encoder{replica: r, topics: t, partitions: partitions, writes: t.Writes(), kind: kafka.Record("", 0, event.KindWrite, "", nil).Headers,
+		batch: newArena()}
 }
 
 // made is what became of one item.
@@ -48,6 +50,7 @@ type made struct {
 }
 
 // write appends the records of a write, one for each (migration, key), or for each partition where the key is unknown.
+// They are good until the batch is reset.
 func (e *encoder) write(it *journal.Item, records []*kgo.Record) ([]*kgo.Record, made) {
 	w := &e.w
 	err := w.Intent.Read(it.Intent)
@@ -71,23 +74,20 @@ func (e *encoder) write(it *journal.Item, records []*kgo.Record) ([]*kgo.Record,
 			w.Intent.Body, m.cut = nil, true
 			e.form = w.AppendJSON(e.form[:0])
 		}
-		b := bytes.Clone(e.form) // the producer keeps it
+		r := kgo.Record{Topic: e.writes, Key: keep(&e.batch, a.Key), Value: keep(&e.batch, e.form), Headers: e.kind}
 		if a.Key != "" {
-			records = append(records, e.record(event.Partition(a.Key, e.partitions), string(a.Key), b))
+			r.Partition = event.Partition(a.Key, e.partitions)
+			records = append(records, e.batch.record(r))
 			continue
 		}
-		for p := range e.partitions {
-			records = append(records, e.record(p, "", b))
+		for r.Partition = range e.partitions {
+			records = append(records, e.batch.record(r))
 		}
 	}
 	if cap(e.form) > keepForm {
 		e.form = nil
 	}
 	return records, m
-}
-
-func (e *encoder) record(p int32, key string, value []byte) *kgo.Record {
-	return &kgo.Record{Topic: e.writes, Partition: p, Key: []byte(key), Value: value, Headers: e.kind}
 }
 
 // result reads the outcome as recorded, or unknown where there is none.

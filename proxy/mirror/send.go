@@ -84,7 +84,9 @@ func (s *sender) once(ctx context.Context, records []*kgo.Record) (left []*kgo.R
 			close(done)
 		}
 	}
+	now := time.Now() // the producer would ask the clock for each
 	for _, r := range records {
+		r.Timestamp = now
 		s.client.Produce(ctx, r, promise)
 	}
 	slow := time.NewTimer(s.cfg.StalledAfter)
