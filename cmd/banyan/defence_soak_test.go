@@ -12,10 +12,17 @@ func TestSoakIdleConnections(t *testing.T) {
 	}
 }
 
+// TestSoakSlowClientsAndUploads: what the machine does to everybody is told apart by asking past the proxy as well. Where
+// the uploads, their clients and the origins share two cores, the proxy is at 2 to 5 of the relay's p99: it is busy, the
+// relay is not, and so the kernel lets it wait longer. Large bodies that take no turns make it more than 100.
 func TestSoakSlowClientsAndUploads(t *testing.T) {
-	got, without, with := besieged(t, 1000, 200, 64<<20)
-	t.Logf("1000 slow clients and 200 uploads of 64 MiB: at most %d MiB; others %v; without %v", got, with, without)
-	if got > 300 {
-		t.Errorf("%d MiB, want at most 300", got)
+	const most = 15
+	s := besieged(t, 1000, 200, 64<<20)
+	t.Logf("1000 slow clients and 200 uploads of 64 MiB: %v", s)
+	if s.most > 300 {
+		t.Errorf("%d MiB, want at most 300", s.most)
+	}
+	if x := float64(s.with.p99) / float64(s.relayed.p99); x > most {
+		t.Errorf("others' p99 is %.1f times what it is past the proxy, want at most %d", x, most)
 	}
 }

@@ -28,6 +28,11 @@ type sample struct {
 	Rate     float64 // answers a second
 }
 
+// patience is how long the loader waits for any answer.
+const patience = 2 * time.Second
+
+var errSilent = fmt.Errorf("no answer for %v", patience)
+
 // loadMain is the loader: one thread, epoll, each connection sends its next request when it has the whole answer.
 func loadMain(args []string) error {
 	fs := flag.NewFlagSet("load", flag.ContinueOnError)
@@ -136,6 +141,8 @@ func (l *loader) open(addr string, n int) (err error) {
 		if err := syscall.Connect(fd, sa); err != nil {
 			return err
 		}
+		tv := syscall.NsecToTimeval(int64(patience))
+		syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv)
 		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
 		c := &client{fd: fd, script: l.scripts[i%len(l.scripts)], buf: buf}
 		if err := c.first(); err != nil {
@@ -161,6 +168,9 @@ func (c *client) first() error {
 		var err error
 		if whole, err = c.read(); err != nil {
 			return err
+		}
+		if !whole && time.Since(c.sent) > patience {
+			return errSilent
 		}
 	}
 	return nil
@@ -236,7 +246,7 @@ func (l *loader) run(d time.Duration, s *sample) error {
 				return err
 			}
 		}
-		wait := 2000
+		wait := int(patience.Milliseconds())
 		if l.rate > 0 && len(free) > 0 && due.Sub(began) < d {
 			wait = 0
 		}
@@ -244,8 +254,11 @@ func (l *loader) run(d time.Duration, s *sample) error {
 		if err == syscall.EINTR {
 			continue
 		}
-		if err != nil || n == 0 && wait > 0 {
-			return fmt.Errorf("no answer for 2 s (%v)", err)
+		if err != nil {
+			return fmt.Errorf("wait for answers: %w", err)
+		}
+		if n == 0 && wait > 0 {
+			return errSilent
 		}
 		now := time.Now()
 		for _, e := range events[:n] {

@@ -9,6 +9,11 @@
 //	go run ./testdata/bench -rounds 5 -work get1k -peers nginx,banyan
 //	go run ./testdata/bench -scenes php          the same for a tiny script of php-fpm, which each front asks over FastCGI
 //	go run ./testdata/bench -scenes game         the same for the game of testdata/game, with its database
+//	go run ./testdata/bench -scenes siege        small requests beside 200 uploads and 1,000 slow clients, with nginx, HAProxy and no proxy
+//
+// The scene siege is about time, not CPU: p50 and p99 of small requests alone and beside the load, past every proxy and
+// through each, and what the uploads get meanwhile. It stands alone, and takes about a minute a round. How the measurement
+// is kept from being what waits stands at runSiege.
 //
 // Each answer is compared with what the backend gives: a peer that errs, shortens or mixes up ends the run. All proxies
 // have one core, so Go's have GOMAXPROCS 1, keep connections on both sides, and write no access log; each is set up as
@@ -78,6 +83,10 @@ func main() {
 			exit(loadMain(os.Args[2:]))
 		case "load2":
 			exit(loadHTTP2Main(os.Args[2:]))
+		case "besiege":
+			exit(besiegeMain(os.Args[2:]))
+		case "sink":
+			exit(sinkMain(os.Args[2:]))
 		}
 	}
 	if err := raiseFiles(); err != nil {
@@ -89,12 +98,12 @@ func main() {
 	conns := flag.Int("conns", 64, "keep-alive connections")
 	idle := flag.String("idle", "2000,10000", "idle connections for the memory figures, \"\" for none")
 	only := flag.String("work", "get1k,post2k,get64k,get1k-open", "kinds of request")
-	scenes := flag.String("scenes", "h1,mirror,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; mirror: POSTs to Kafka as well; php: a tiny script over FastCGI; game: a game in PHP")
+	scenes := flag.String("scenes", "h1,mirror,h2", "h1, h2: HTTP/1.1 and HTTP/2 towards the clients; mirror: POSTs to Kafka as well; php: a tiny script over FastCGI; game: a game in PHP; siege: small requests beside large uploads")
 	features := flag.Bool("features", true, "in h1 and h2, measure the real program with routes, sticky sessions and metrics besides the bare request path")
 	binary := flag.String("binary", "", "of banyan; default: it is built")
 	cores := flag.String("cores", "0,1", "of the proxy; of backend and loader")
 	profile := flag.String("profile", "", "write banyan's CPU profile of the first kind of request here")
-	wanted := flag.String("peers", "", "in h1 and h2, only these of the proxies besides nginx, by their names in the tables; default: all")
+	wanted := flag.String("peers", "", "in h1, h2 and siege, only these of the proxies besides nginx, by their names in the tables; default: all")
 	extra := flag.String("peer", "", "another proxy to measure: a command in which LISTEN and LEGACY are replaced by host:port")
 	flag.Parse()
 	exit((&bench{rounds: *rounds, dur: *dur, conns: *conns, idle: idles(*idle), only: *only, profile: *profile, extra: *extra, binary: *binary, features: *features, wanted: *wanted}).run(*scenes, *cores))
@@ -155,7 +164,8 @@ func (b *bench) run(scenes, cores string) (err error) {
 	h1, h2, mirror := strings.Contains(scenes, "h1"), strings.Contains(scenes, "h2"), strings.Contains(scenes, "mirror")
 	php, game := strings.Contains(scenes, "php"), strings.Contains(scenes, "game")
 	kafka := (h1 || h2) && b.features || mirror
-	if kafka || php || game {
+	siege := strings.Contains(scenes, "siege")
+	if kafka || php || game || siege {
 		if err := b.buildBanyan(); err != nil {
 			return err
 		}
@@ -168,6 +178,11 @@ func (b *bench) run(scenes, cores string) (err error) {
 	if game {
 		if err := b.runGame(); err != nil {
 			return fmt.Errorf("game: %w", err)
+		}
+	}
+	if siege {
+		if err := b.runSiege(); err != nil {
+			return fmt.Errorf("siege: %w", err)
 		}
 	}
 	bp, err := start(b.back, b.backend, "nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "backend.conf"))
