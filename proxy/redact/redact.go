@@ -97,14 +97,21 @@ func secret[S ~string | ~[]byte](patterns []glob, name S) bool {
 }
 
 func matches(patterns []glob, name string) bool {
-	for w := range strings.FieldsFuncSeq(strings.ToLower(name), func(c rune) bool { return c == '[' || c == ']' }) {
-		w = strings.TrimLeft(w, " ")
-		if slices.ContainsFunc(patterns, func(g glob) bool { return g.match(w) }) {
+	name = strings.ToLower(strings.TrimLeft(name, " "))
+	word := func(w string) bool {
+		w = variable.Replace(strings.TrimLeft(w, " "))
+		return slices.ContainsFunc(patterns, func(g glob) bool { return g.match(w) })
+	}
+	for w := range strings.FieldsFuncSeq(name, func(c rune) bool { return c == '[' || c == ']' }) {
+		if word(w) {
 			return true
 		}
 	}
-	return false
+	return strings.Contains(name, "[") && word(name) // without its end, PHP takes a '[' for a '_'
 }
+
+// variable makes a variable's name of a field's, as PHP does.
+var variable = strings.NewReplacer(".", "_", " ", "_", "[", "_")
 
 // glob is a pattern with '*' for any characters, cut at the stars: path.Match would cost six times as much.
 type glob struct {
@@ -112,7 +119,9 @@ type glob struct {
 	bytes  byteSet // of all pieces: most names lack one, and need no closer look
 }
 
+// parseGlob makes a pattern of the names of variables.
 func parseGlob(s string) glob {
+	s = variable.Replace(s)
 	return glob{strings.Split(s, "*"), bytesOf(strings.ReplaceAll(s, "*", ""))}
 }
 
@@ -135,7 +144,8 @@ func (g glob) match(name string) bool {
 	return strings.HasSuffix(name, last)
 }
 
-// byteSet has a bit for each byte of a name, in lower case; several share one. What holds a piece has all of its bits.
+// byteSet has a bit for each byte of a variable's name, in lower case; several share one. What holds a piece has all of
+// its bits.
 type byteSet uint64
 
 // bytesOf a name with other letters than ASCII's are all: some of those have an ASCII letter for their lower case.
@@ -145,8 +155,11 @@ func bytesOf[S ~string | ~[]byte](name S) (set byteSet) {
 		if c >= utf8.RuneSelf {
 			return ^byteSet(0)
 		}
-		if c >= 'A' && c <= 'Z' {
+		switch {
+		case c >= 'A' && c <= 'Z':
 			c += 'a' - 'A'
+		case c == '.' || c == ' ' || c == '[':
+			c = '_'
 		}
 		set |= 1 << (c & 63)
 	}

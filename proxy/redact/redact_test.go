@@ -28,6 +28,7 @@ func TestBodies(t *testing.T) {
 		{form, "unit=42&password=hunter2&to=9", "unit=42&password=***&to=9"},
 		{form, "PassWord=a&pass%77ord=b&user[password]=c&token=d&pin=e", "PassWord=***&pass%77ord=***&user[password]=***&token=***&pin=***"},
 		{form, "+token=a&%20+token=b&user[+token]=c&a+b=d", "+token=***&%20+token=***&user[+token]=***&a+b=d"},
+		{form, "my.token=a&my+token=b&my[token=c&api.key=d&api[key=e&user[api.key]=f&api-key=g", "my.token=***&my+token=***&my[token=***&api.key=***&api[key=***&user[api.key]=***&api-key=g"},
 		{form, "a=1&&b=2&", "a=1&&b=2&"},
 		{form, "token=", "token=***"},
 		{form, "token", "token"},
