@@ -255,7 +255,7 @@ func (m *Mirror) live(ctx context.Context) error {
 }
 
 // companions is how many records the last batch must have had to make the whole of Config.Pace worth its wait.
-const companions = 16
+const companions = 32
 
 // rest keeps batches apart while there is much to ship: a request to Kafka costs the same, here and there, for one
 // record as for a hundred. The first write after a silence never waits.

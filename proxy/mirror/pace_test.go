@@ -23,12 +23,12 @@ func TestBatchesKeepDistance(t *testing.T) {
 		ago     time.Duration
 		want    time.Duration
 	}{
-		{16 * time.Second, 0, 0, 0}, // the first
-		{16 * time.Second, 1, 0, time.Second},
-		{16 * time.Second, 8, 3 * time.Second, 5 * time.Second},
-		{16 * time.Second, 16, 0, 16 * time.Second},
-		{16 * time.Second, 2000, 0, 16 * time.Second},
-		{16 * time.Second, 2000, time.Minute, 0},
+		{32 * time.Second, 0, 0, 0}, // the first
+		{32 * time.Second, 1, 0, time.Second},
+		{32 * time.Second, 8, 3 * time.Second, 5 * time.Second},
+		{32 * time.Second, 32, 0, 32 * time.Second},
+		{32 * time.Second, 2000, 0, 32 * time.Second},
+		{32 * time.Second, 2000, time.Minute, 0},
 		{-1, 2000, 0, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestWritesShareABatch(t *testing.T) {
 	j := openJournal(t, t.TempDir())
 	shipped := make(chan int, 64)
 	startMirror(t, j, fake(t, "pace"), func(c *Config) {
-		c.Pace = 48 * time.Second // 3 s after a batch of one
+		c.Pace = 96 * time.Second // 3 s after a batch of one
 		c.Hooks.Shipped = func(n int, _ time.Duration) { shipped <- n }
 	})
 	write(t, j, "match/1", "first")
@@ -114,7 +114,7 @@ func TestMarksTravelWithTheNextBatch(t *testing.T) {
 					full++
 				}
 				if seen == 2 || full == 1 && b.NumRecords >= companions { // before the batch counts as shipped
-					add(20)
+					add(40)
 				}
 				requests <- int(b.NumRecords)
 			}
@@ -129,12 +129,12 @@ func TestMarksTravelWithTheNextBatch(t *testing.T) {
 	for len(got) < 5 {
 		got = append(got, <-requests)
 	}
-	if want := []int{1, 1, 20, 21, 1}; !slices.Equal(got, want) { // a write, its mark, a batch, one with the mark of that, and its own
+	if want := []int{1, 1, 40, 41, 1}; !slices.Equal(got, want) { // a write, its mark, a batch, one with the mark of that, and its own
 		t.Errorf("requests of %v records, want %v", got, want)
 	}
 	r.until("a mark of all", func() bool {
 		ms := r.marks[home]
-		return len(ms) > 0 && ms[len(ms)-1].v.Seq == 41 && len(ms[len(ms)-1].v.InFlight) == 0
+		return len(ms) > 0 && ms[len(ms)-1].v.Seq == 81 && len(ms[len(ms)-1].v.InFlight) == 0
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
