@@ -261,6 +261,48 @@ func (s *SettledWrite) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
+// AppendJSON appends the JSON form, in which encoding/json would write it. Proxies write hundreds of marks in a second.
+func (m *ReplicaMark) AppendJSON(b []byte) []byte {
+	b = slices.Grow(b, 192+160*len(m.InFlight)) // about what it takes
+	b = strconv.AppendInt(append(b, `{"v":`...), int64(m.V), 10)
+	b = appendQuoted(append(b, `,"replica":`...), m.Replica)
+	b = strconv.AppendUint(append(b, `,"epoch":`...), uint64(m.Epoch), 10)
+	b = strconv.AppendUint(append(b, `,"seq":`...), uint64(m.Seq), 10)
+	b = appendInstant(append(b, `,"clock":`...), m.Clock)
+	for i := range m.InFlight {
+		sep := `,`
+		if i == 0 {
+			sep = `,"in_flight":[`
+		}
+		b = m.InFlight[i].appendJSON(append(b, sep...))
+	}
+	if len(m.InFlight) > 0 {
+		b = append(b, ']')
+	}
+	if m.Ended {
+		b = append(b, `,"ended":true`...)
+	}
+	if m.Idle {
+		b = append(b, `,"idle":true`...)
+	}
+	return append(b, '}')
+}
+
+func (f *InFlight) appendJSON(b []byte) []byte {
+	b = strconv.AppendUint(append(b, `{"seq":`...), uint64(f.Seq), 10)
+	if len(f.Addresses) > 0 {
+		b = appendJSONAddresses(append(b, `,"addresses":`...), f.Addresses)
+	}
+	b = appendInstant(append(b, `,"start":`...), f.Start)
+	if !f.Until.IsZero() {
+		b = appendInstant(append(b, `,"until":`...), f.Until)
+	}
+	if f.Epoch != 0 {
+		b = strconv.AppendUint(append(b, `,"epoch":`...), uint64(f.Epoch), 10)
+	}
+	return append(b, '}')
+}
+
 // plainWrite and plainEntry are without their methods.
 type (
 	plainWrite Write

@@ -64,6 +64,25 @@ func fill(t *testing.T, v reflect.Value) {
 	}
 }
 
+// plainMark is without its methods.
+type plainMark ReplicaMark
+
+// A field that is added to a mark and forgotten in AppendJSON, or has another rule there, is seen here.
+func TestMarkFormFollowsTheTags(t *testing.T) {
+	check := func(what string, m *ReplicaMark) {
+		t.Helper()
+		if got, want := m.AppendJSON(nil), Encode((*plainMark)(m)); !bytes.Equal(got, want) {
+			t.Errorf("%s:\n got %s\nwant %s", what, got, want)
+		}
+	}
+	var m ReplicaMark
+	check("nothing set", &m)
+	m.InFlight = []InFlight{{}}
+	check("nothing known of a write", &m)
+	fill(t, reflect.ValueOf(&m).Elem())
+	check("all set", &m)
+}
+
 // A field that is added to a struct and forgotten in AppendJSON, or has another rule there, is seen here.
 func TestWriteFormFollowsTheTags(t *testing.T) {
 	check := func(what string, w *Write) {
@@ -310,4 +329,20 @@ func BenchmarkWriteJSON(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkMark writes a mark with ten writes in flight.
+func BenchmarkMark(b *testing.B) {
+	m := ReplicaMark{V: MarkVersion, Replica: "proxy-1", Epoch: 1700000000, Seq: 123456, Clock: time.Now(), InFlight: make([]InFlight, 10)}
+	for i := range m.InFlight {
+		m.InFlight[i] = InFlight{Seq: 123400 + Seq(i), Addresses: []Address{{"units", "match/7", true}}, Start: m.Clock}
+	}
+	for name, form := range map[string]func() []byte{"by hand": func() []byte { return m.AppendJSON(nil) }, "by tags": func() []byte { return Encode((*plainMark)(&m)) }} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				form()
+			}
+		})
+	}
 }

@@ -27,8 +27,8 @@ type Config struct {
 	// Records says whether writes are being recorded now, which they are not while every migration is off. Who makes it
 	// true calls [Mirror.Wake]. It must not block. Nil: always.
 	Records func() bool
-	// Pace is the shortest time between two batches while each carries 16 records or more, and proportionally less with
-	// fewer. Default 5ms; negative: none.
+	// Pace is the shortest time between two batches while each carries 32 records or more, and proportionally less with
+	// fewer. Default 10ms; negative: none.
 	Pace time.Duration
 	// AccountEvery is the pause between accounts. Default 1s.
 	AccountEvery time.Duration
@@ -60,7 +60,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxExecution, 30*time.Second)
 	def(&c.MarkEvery, 50*time.Millisecond)
 	def(&c.IdleMarkEvery, max(time.Second, c.MarkEvery))
-	def(&c.Pace, 5*time.Millisecond)
+	def(&c.Pace, 10*time.Millisecond)
 	def(&c.AccountEvery, time.Second)
 	def(&c.StalledAfter, 2*time.Second)
 	c.Kafka = c.Kafka.WithDefaults()

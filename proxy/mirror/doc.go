@@ -11,7 +11,8 @@
 //
 // A mark is published only after everything that it covers was acknowledged: a look at the journal is taken first
 // ([journal.Mark]), then shipping goes on until the look's highest shipping sequence, then the look is published, to
-// the partitions that got records at once and to all at least every [Config.MarkEvery].
+// the partitions that got records at once and to all at least every [Config.MarkEvery]. While batches are full "at once"
+// is with the next one, which is due within [Config.Pace]: a mark alone costs as much as a batch, here and there.
 //
 // While nothing is recorded (every migration is off) and nothing is in flight, marks tell nobody anything, and cost the
 // requests that share the core: they are [Config.IdleMarkEvery] apart, and say so ([event.ReplicaMark].Idle). The short

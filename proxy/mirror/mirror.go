@@ -196,22 +196,38 @@ func (m *Mirror) inherit(ctx context.Context, g *journal.Generation) error {
 // live ships this process's generation until its end.
 func (m *Mirror) live(ctx context.Context) error {
 	c := m.cfg.Journal.Cursor()
-	var mark journal.Mark
-	var b batch
+	var (
+		look, last journal.Mark
+		open       bool // not everything that the look covers is shipped
+		held       bool // everything is, and its mark goes with the next batch
+		b          batch
+	)
 	for {
 		if err := m.elders(ctx); err != nil {
 			return err
 		}
-		due, cancel := m.waker.wait(ctx, m.pulse.due)
+		until := m.pulse.due
+		if due := m.began.Add(m.cfg.Pace); held && due.Before(until) {
+			until = due
+		}
+		due, cancel := m.waker.wait(ctx, until)
+		wait := due
+		if open { // there is more, as soon as it is on the disk
+			wait = ctx
+		}
 		m.fresh(&b)
-		err := m.collect(ctx, due, c, &b)
+		err := m.collect(ctx, wait, c, &b)
 		cancel()
 		ended := errors.Is(err, io.EOF)
 		if err != nil && !ended {
 			return err
 		}
-		// The look comes before the shipping of what it covers, so that it holds when it is published.
-		m.cfg.Journal.Mark(&mark)
+		if held {
+			look, last = last, look
+		}
+		if !open { // the look comes before the shipping of what it covers, so that it holds when it is published
+			m.cfg.Journal.Mark(&look)
+		}
 		if !ended && len(b.records) > 0 {
 			if err := m.rest(ctx); err != nil {
 				return err
@@ -221,28 +237,25 @@ func (m *Mirror) live(ctx context.Context) error {
 				return err
 			}
 		}
+		if held && len(b.records) > 0 { // otherwise this look tells more
+			m.mark(ctx, &last)
+		}
 		if err := m.shipLive(ctx, c, &b); err != nil {
 			return err
-		}
-		for m.shipped < mark.Ship && !ended {
-			m.fresh(&b)
-			err := m.collect(ctx, ctx, c, &b)
-			if ended = errors.Is(err, io.EOF); err != nil && !ended {
-				return err
-			}
-			if err := m.shipLive(ctx, c, &b); err != nil {
-				return err
-			}
 		}
 		if ended {
 			return m.finish(ctx)
 		}
-		m.mark(ctx, &mark)
+		open = m.shipped < look.Ship
+		held = !open && m.carried >= companions && m.cfg.Pace > 0
+		if !open && !held {
+			m.mark(ctx, &look)
+		}
 	}
 }
 
 // companions is how many records the last batch must have had to make the whole of Config.Pace worth its wait.
-const companions = 16
+const companions = 32
 
 // rest keeps batches apart while there is much to ship: a request to Kafka costs the same, here and there, for one
 // record as for a hundred. The first write after a silence never waits.

@@ -3,9 +3,16 @@ package mirror
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"banyan/proxy/event"
+	"banyan/proxy/journal"
 )
 
 // TestBatchesKeepDistance: the next batch waits by how full the last one was, counted from when that was sent.
@@ -16,12 +23,12 @@ func TestBatchesKeepDistance(t *testing.T) {
 		ago     time.Duration
 		want    time.Duration
 	}{
-		{16 * time.Second, 0, 0, 0}, // the first
-		{16 * time.Second, 1, 0, time.Second},
-		{16 * time.Second, 8, 3 * time.Second, 5 * time.Second},
-		{16 * time.Second, 16, 0, 16 * time.Second},
-		{16 * time.Second, 2000, 0, 16 * time.Second},
-		{16 * time.Second, 2000, time.Minute, 0},
+		{32 * time.Second, 0, 0, 0}, // the first
+		{32 * time.Second, 1, 0, time.Second},
+		{32 * time.Second, 8, 3 * time.Second, 5 * time.Second},
+		{32 * time.Second, 32, 0, 32 * time.Second},
+		{32 * time.Second, 2000, 0, 32 * time.Second},
+		{32 * time.Second, 2000, time.Minute, 0},
 		{-1, 2000, 0, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -55,7 +62,7 @@ func TestWritesShareABatch(t *testing.T) {
 	j := openJournal(t, t.TempDir())
 	shipped := make(chan int, 64)
 	startMirror(t, j, fake(t, "pace"), func(c *Config) {
-		c.Pace = 48 * time.Second // 3 s after a batch of one
+		c.Pace = 96 * time.Second // 3 s after a batch of one
 		c.Hooks.Shipped = func(n int, _ time.Duration) { shipped <- n }
 	})
 	write(t, j, "match/1", "first")
@@ -68,4 +75,68 @@ func TestWritesShareABatch(t *testing.T) {
 	if n := <-shipped; n != 10 {
 		t.Errorf("ten writes right after it are shipped in pieces, the first of %d", n)
 	}
+}
+
+// TestMarksTravelWithTheNextBatch: what a full batch is marked with does not go alone while more is to be shipped, and
+// goes alone when nothing is.
+func TestMarksTravelWithTheNextBatch(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	k := config(cluster.ListenAddrs(), "ride")
+	topics(t, k)
+	j := openJournal(t, t.TempDir())
+	add := func(n int) { // n writes of one key, all on the disk when it returns
+		for range n - 1 {
+			write(t, j, "match/1", "x")
+		}
+		if _, err := j.AppendOutcome(intend(t, j, "match/1", "x"), journal.Outcome{Payload: resultOf(event.Applied), Sync: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	home, requests := event.Partition("match/1", partitions), make(chan int, 64)
+	seen, full := 0, 0
+	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		for _, topic := range req.(*kmsg.ProduceRequest).Topics {
+			for _, p := range topic.Partitions {
+				var b kmsg.RecordBatch
+				if err := b.ReadFrom(p.Records); err != nil {
+					t.Error(err)
+				}
+				if p.Partition != home {
+					continue
+				}
+				seen++
+				if b.NumRecords >= companions {
+					full++
+				}
+				if seen == 2 || full == 1 && b.NumRecords >= companions { // before the batch counts as shipped
+					add(40)
+				}
+				requests <- int(b.NumRecords)
+			}
+		}
+		return nil, nil, false
+	})
+	startMirror(t, j, k, func(c *Config) { c.Pace, c.MarkEvery, c.AccountEvery = time.Second, time.Hour, time.Hour })
+	r := read(t, k)
+	<-requests // the first mark
+	add(1)
+	got := []int{<-requests}
+	for len(got) < 5 {
+		got = append(got, <-requests)
+	}
+	if want := []int{1, 1, 40, 41, 1}; !slices.Equal(got, want) { // a write, its mark, a batch, one with the mark of that, and its own
+		t.Errorf("requests of %v records, want %v", got, want)
+	}
+	r.until("a mark of all", func() bool {
+		ms := r.marks[home]
+		return len(ms) > 0 && ms[len(ms)-1].v.Seq == 81 && len(ms[len(ms)-1].v.InFlight) == 0
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.checkMarks()
 }
