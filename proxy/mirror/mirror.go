@@ -247,7 +247,7 @@ func (m *Mirror) live(ctx context.Context) error {
 			return m.finish(ctx)
 		}
 		open = m.shipped < look.Ship
-		held = !open && m.carried >= companions && m.cfg.Pace > 0
+		held = !open && len(b.records) >= companions && m.cfg.Pace > 0
 		if !open && !held {
 			m.mark(ctx, &look)
 		}
@@ -306,7 +306,9 @@ func (m *Mirror) elders(ctx context.Context) error {
 }
 
 func (m *Mirror) shipLive(ctx context.Context, c *journal.Cursor, b *batch) error {
-	m.began, m.carried = time.Now(), len(b.records)
+	if len(b.records) > 0 { // a look at nothing new does not shorten the distance
+		m.began, m.carried = time.Now(), len(b.records)
+	}
 	if err := m.ship(ctx, c, b); err != nil {
 		return err
 	}

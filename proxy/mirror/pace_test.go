@@ -57,18 +57,23 @@ func TestStopEndsTheRest(t *testing.T) {
 	})
 }
 
-// TestWritesShareABatch: what comes while a batch keeps its distance is shipped together.
+// TestWritesShareABatch: what comes while a batch keeps its distance is shipped together, also when marks go meanwhile.
 func TestWritesShareABatch(t *testing.T) {
-	j := openJournal(t, t.TempDir())
+	j, k := openJournal(t, t.TempDir()), fake(t, "pace")
 	shipped := make(chan int, 64)
-	startMirror(t, j, fake(t, "pace"), func(c *Config) {
-		c.Pace = 96 * time.Second // 3 s after a batch of one
+	startMirror(t, j, k, func(c *Config) {
+		c.Pace, c.MarkEvery = 96*time.Second, time.Millisecond // 3 s after a batch of one
 		c.Hooks.Shipped = func(n int, _ time.Duration) { shipped <- n }
 	})
 	write(t, j, "match/1", "first")
 	if n := <-shipped; n != 1 {
 		t.Fatalf("the first batch has %d writes", n)
 	}
+	r, home := read(t, k), event.Partition("match/1", partitions)
+	r.until("marks behind it", func() bool {
+		ms := r.marks[home]
+		return len(ms) > 3 && ms[len(ms)-3].v.Seq == 1
+	})
 	for range 10 {
 		write(t, j, "match/1", "x")
 	}
