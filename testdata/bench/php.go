@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"banyan/testdata/lab"
 )
@@ -110,7 +111,10 @@ func (b *bench) measureFront(name string, s *scripts, got map[string][]sample) e
 	if err != nil {
 		return err
 	}
-	for _, l := range s.loads {
+	for i, l := range s.loads {
+		if i > 0 {
+			time.Sleep(2 * time.Second) // banyan gives memory back after a load: that is not this one's
+		}
 		result, err := load(b.self, b.back, append([]string{"load", "-addr", addr, "-pid", strings.Join(pids, ","), "-also", strings.Join(children(s.fpm.Pid()), ","), "-conns", strconv.Itoa(phpConns)}, l.args...)...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
