@@ -60,11 +60,7 @@ func (b *bench) runSiege() error {
 	if err != nil {
 		return err
 	}
-	first := []string{"chrt", "-f", "1"}
-	if out, err := exec.Command(first[0], append(first[1:], "true")...).CombinedOutput(); err != nil {
-		fmt.Printf("absent: SCHED_FIFO (%v: %s): the small requests' clients and origin have to wait for those of the uploads\n", err, strings.TrimSpace(string(out)))
-		first = nil
-	}
+	first := realtime()
 	file, err := os.Create(filepath.Join(b.dir, "upload"))
 	if err != nil {
 		return err
