@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,21 +11,10 @@ import (
 
 // A process that serves collects garbage less often than the runtime would by itself.
 func TestServingHasHeadroom(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "token")
-	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", legacyServer(t), "--admin", "127.0.0.1:0", "--token-file", file)
-	line, err := p.stdout.ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, admin, _ := strings.Cut(line, "admin listener on ")
-	admin, _, _ = strings.Cut(admin, ",")
-	token, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, admin, token := metered(t)
 	goal := 0.0
 	for end := time.Now().Add(time.Minute); goal < footprint.Headroom && time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // until the start is trimmed
-		_, body := get(t, admin+"/metrics", strings.TrimSpace(string(token)))
+		_, body := get(t, admin+"/metrics", token)
 		_, after, _ := strings.Cut(body, "\ngo_memstats_next_gc_bytes ")
 		if _, err := fmt.Sscan(after, &goal); err != nil {
 			t.Fatalf("no go_memstats_next_gc_bytes in\n%s", body)

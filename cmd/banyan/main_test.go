@@ -325,25 +325,32 @@ func legacyServer(t *testing.T) string {
 	return s.URL
 }
 
-func TestPassthroughWithMetrics(t *testing.T) {
+// metered starts a proxy without a configuration, and gives where its metrics are and the token that reads them.
+func metered(t *testing.T) (p *running, admin, token string) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "token")
-	p := start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", legacyServer(t), "--admin", "127.0.0.1:0", "--token-file", file)
+	p = start(t, "proxy", "--listen", "127.0.0.1:0", "--legacy", legacyServer(t), "--admin", "127.0.0.1:0", "--token-file", file)
 	line, err := p.stdout.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, admin, _ := strings.Cut(line, "admin listener on ")
+	_, admin, _ = strings.Cut(line, "admin listener on ")
 	admin, _, _ = strings.Cut(admin, ",")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, admin, strings.TrimSpace(string(text))
+}
+
+func TestPassthroughWithMetrics(t *testing.T) {
+	p, admin, token := metered(t)
 	for range 2 { // on one connection: the first is counted when the second is answered
 		if status, body := get(t, "http://"+p.addr+"/map", ""); status != 200 || body != "legacy /map" {
 			t.Fatalf("%d %q", status, body)
 		}
 	}
-	token, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	status, body := get(t, admin+"/metrics", strings.TrimSpace(string(token)))
+	status, body := get(t, admin+"/metrics", token)
 	if want := `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200"`; status != 200 || !strings.Contains(body, want) {
 		t.Fatalf("%d: no %s in\n%s", status, want, body)
 	}
