@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
-	"time"
 
 	"banyan/proxy"
 	"banyan/proxy/event"
 	"banyan/proxy/stage"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -69,14 +69,9 @@ func (t *traced) appendParent(b []byte) []byte {
 	return hex.AppendEncode(b, []byte{byte(t.flags)})
 }
 
-// appendUUID appends a UUID of version 7 (RFC 9562, 5.7): milliseconds, their fraction in the 12 bits behind the version,
-// and 62 random bits.
+// appendUUID appends a UUID of version 7 (RFC 9562, 5.7).
 func appendUUID(b []byte) []byte {
-	const milli = uint64(time.Millisecond)
-	now := uint64(time.Now().UnixNano())
-	var id [16]byte
-	binary.BigEndian.PutUint64(id[:8], now/milli<<16|0x7000|now%milli<<12/milli)
-	binary.BigEndian.PutUint64(id[8:], 0x8000_0000_0000_0000|rand.Uint64()>>2)
+	id := uuid.Must(uuid.NewV7()) // it fails without randomness, which the system always has
 	for i, group := range [][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
 		if i > 0 {
 			b = append(b, '-')
