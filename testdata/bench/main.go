@@ -68,7 +68,7 @@ type bench struct {
 	backend, second, broker, binary        string
 	features                               bool
 	starts                                 int
-	home                                   string   // of the last banyan
+	home, admin                            string   // of the last banyan
 	origin                                 []string // ids of the backend's processes
 	wanted                                 string   // names of peers, "" for all
 	programs                               map[string]error
@@ -280,11 +280,12 @@ func (b *bench) runHTTP1() error {
 
 func (b *bench) wants(w work) bool { return slices.Contains(strings.Split(b.only, ","), w.name) }
 
-// What is timed in an open loop must not wait for Kafka, which takes some milliseconds of the same core for each second's
-// marks: then loader and backend stand before it.
+// What is timed must not wait for Kafka. In an open loop it takes some milliseconds of the loader's core for each second's
+// marks; where writes are mirrored it would take most of that core, and the proxy would be idle at times. So loader and
+// origin stand before it.
 func (b *bench) ask(w work, addr, pid string) (sample, error) {
 	run := []string{b.self}
-	if first := realtime(); w.rate > 0 && first != nil {
+	if first := realtime(); (w.rate > 0 || w == mirrored) && first != nil {
 		run = append(first, b.self)
 		for _, id := range b.origin {
 			if err := policy("-f", "1", id); err != nil {

@@ -132,6 +132,7 @@ func (b *bench) banyan(addr string, p protocol) []string {
 	b.home = dir
 	_ = os.MkdirAll(dir, 0o755) // without it, the program does not start
 	admin, _ := freeAddr()
+	b.admin = admin
 	secure := ""
 	if p == h2TLS {
 		secure = fmt.Sprintf("tls: { listen: %q, certificates: [{ cert: %q, key: %q }] }, ", addr, b.cert(), b.key())
