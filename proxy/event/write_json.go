@@ -24,7 +24,7 @@ const longText = 64 << 10
 
 // AppendJSON appends the JSON form of the version that w.V says.
 func (w *Write) AppendJSON(b []byte) []byte {
-	b = slices.Grow(b, 1024+len(w.Intent.Target)+len(w.Intent.Body)*5/4) // about what it takes
+	b = slices.Grow(b, w.SizeHint())
 	b = strconv.AppendInt(append(b, `{"v":`...), int64(w.V), 10)
 	b = append(b, `,"id":`...)
 	var id [64]byte
@@ -39,6 +39,9 @@ func (w *Write) AppendJSON(b []byte) []byte {
 	b = w.Result.appendJSON(append(b, `,"result":`...))
 	return append(b, '}')
 }
+
+// SizeHint is about how many bytes the JSON form takes.
+func (w *Write) SizeHint() int { return 1024 + len(w.Intent.Target) + len(w.Intent.Body)*5/4 }
 
 // MarshalJSON implements [json.Marshaler], for a write that is part of another record.
 func (w Write) MarshalJSON() ([]byte, error) { return w.AppendJSON(nil), nil }

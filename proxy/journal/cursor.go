@@ -104,9 +104,9 @@ func (c *Cursor) Epoch() Epoch { return c.g.epoch }
 // Acked is the acknowledged shipping sequence.
 func (c *Cursor) Acked() ShipSeq { return c.g.acked.get() }
 
-// Next fills it with the next item that has not been acknowledged, reusing its byte slices. It waits until one is on
-// the disk, so with a context that has ended it yields what is there already. It returns io.EOF after the end. Any other error but the context's is one of reading the disk; the next
-// call tries again.
+// Next fills it with the next item that has not been acknowledged; its byte slices are good until the following call. It
+// waits until one is on the disk, so with a context that has ended it yields what is there already. It returns io.EOF
+// after the end. Any other error but the context's is one of reading the disk; the next call tries again.
 func (c *Cursor) Next(ctx context.Context, it *Item) error {
 	for {
 		if c.ended {
@@ -133,7 +133,7 @@ func (c *Cursor) Next(ctx context.Context, it *Item) error {
 			if err == nil {
 				c.scan.at = f.at // again, without the skipped
 			}
-			*it = Item{Kind: ItemDamage, Epoch: c.g.epoch, Bytes: f.skipped, Intent: it.Intent[:0], Outcome: it.Outcome[:0]}
+			*it = Item{Kind: ItemDamage, Epoch: c.g.epoch, Bytes: f.skipped}
 			return nil
 		}
 		if err == nil {
@@ -181,7 +181,7 @@ func (c *Cursor) damageBefore(it *Item) bool {
 		return false
 	}
 	c.g.cfg.Log.Error("journal: a segment is missing; its writes are lost: was it removed by hand?", "before", c.seg.path)
-	*it = Item{Kind: ItemDamage, Epoch: c.g.epoch, Bytes: c.seg.prevEnd, Intent: it.Intent[:0], Outcome: it.Outcome[:0]}
+	*it = Item{Kind: ItemDamage, Epoch: c.g.epoch, Bytes: c.seg.prevEnd}
 	return true
 }
 
@@ -206,13 +206,13 @@ func (c *Cursor) item(f *found, it *Item) (bool, error) {
 	}
 	p, known := c.intents[f.seq]
 	fresh := f.ship > c.Acked()
-	*it = Item{Epoch: c.g.epoch, Ship: f.ship, Intent: it.Intent[:0], Outcome: it.Outcome[:0], Recovered: f.flags&flagRecovered != 0}
+	*it = Item{Epoch: c.g.epoch, Ship: f.ship, Recovered: f.flags&flagRecovered != 0}
 	switch f.kind {
 	case kindOutcome:
 		it.Kind, it.Seq, it.Completed = ItemWrite, f.seq, time.Unix(0, f.time)
 		it.Bare = f.flags&flagBare != 0 || f.damaged
 		if !f.damaged {
-			it.Outcome = append(it.Outcome, f.payload...) // before the window moves
+			it.Outcome = f.payload
 		}
 		if fresh {
 			if err := c.intent(p, known, it); err != nil {
@@ -225,7 +225,7 @@ func (c *Cursor) item(f *found, it *Item) (bool, error) {
 		}
 	case kindGap:
 		if f.damaged {
-			*it = Item{Kind: ItemDamage, Epoch: c.g.epoch, Ship: f.ship, Bytes: frameSize(f.size), Intent: it.Intent, Outcome: it.Outcome}
+			*it = Item{Kind: ItemDamage, Epoch: c.g.epoch, Ship: f.ship, Bytes: frameSize(f.size)}
 			break
 		}
 		it.Kind = ItemGap
@@ -272,24 +272,24 @@ func (c *Cursor) intent(p place, known bool, it *Item) error {
 	}
 	it.Started, it.Memory = time.Unix(0, p.time), p.flags&flagMemory != 0
 	n := headSize + p.size
-	var b []byte
 	if p.r.s == c.seg {
-		b = c.scan.held(p.at, n)
+		if b := c.scan.held(p.at, n); b != nil { // the same memory that was found intact
+			it.Intent = b[headSize:n:n]
+			return nil
+		}
 	}
-	if b == nil {
-		if cap(c.buf) < n {
-			c.buf = make([]byte, n)
-		}
-		b = c.buf[:n]
-		if _, err := p.r.s.f.ReadAt(b, p.at); err != nil {
-			return fmt.Errorf("read intent %d in %s: %w", it.Seq, p.r.s.path, err)
-		}
+	if cap(c.buf) < n {
+		c.buf = make([]byte, n)
+	}
+	b := c.buf[:n]
+	if _, err := p.r.s.f.ReadAt(b, p.at); err != nil {
+		return fmt.Errorf("read intent %d in %s: %w", it.Seq, p.r.s.path, err)
 	}
 	if !intact(b, b[headSize:], p.r.s.seed) {
 		it.IntentLost = true // since it was scanned
 		return nil
 	}
-	it.Intent = append(it.Intent, b[headSize:]...)
+	it.Intent = b[headSize:n:n]
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -74,8 +75,14 @@ func drain(t testing.TB, c *Cursor) (items []Item) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		items = append(items, it)
+		items = append(items, kept(it))
 	}
+}
+
+// kept is an item that is good for longer than until the cursor's next.
+func kept(it Item) Item {
+	it.Intent, it.Outcome = slices.Clone(it.Intent), slices.Clone(it.Outcome)
+	return it
 }
 
 // inherit opens the root again and drains what the process before left; it acknowledges nothing.

@@ -286,7 +286,7 @@ func (m *model) ship() {
 		if err != nil {
 			break
 		}
-		m.shipped = append(m.shipped, it)
+		m.shipped = append(m.shipped, kept(it))
 	}
 	if n := len(m.shipped); n > 0 {
 		m.acked = max(m.acked, m.shipped[m.rng.IntN(n)].Ship)

@@ -1,6 +1,10 @@
 package mirror
 
-import "github.com/twmb/franz-go/pkg/kgo"
+import (
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"banyan/proxy/event"
+)
 
 // Sizes of what an arena takes at a time.
 const (
@@ -35,6 +39,16 @@ func keep[S ~string | ~[]byte](a *arena, s S) []byte {
 	return b
 }
 
+// form gives the JSON form of w, good until reset.
+func (a *arena) form(w *event.Write) []byte {
+	room := a.bytes.room(w.SizeHint())
+	b := w.AppendJSON(room[:0])
+	if len(b) > len(room) { // it has moved
+		return b
+	}
+	return a.bytes.use(len(b))
+}
+
 // record gives a copy of r that is good until reset.
 func (a *arena) record(r kgo.Record) *kgo.Record {
 	p := &a.records.take(1)[0]
@@ -55,6 +69,22 @@ func (p *pool[T]) take(n int) []T {
 	if n > p.block/4 {
 		return make([]T, n)
 	}
+	p.room(n)
+	return p.use(n)
+}
+
+// use gives the first n elements of room.
+func (p *pool[T]) use(n int) []T {
+	t := p.left[:n:n]
+	p.left = p.left[n:]
+	return t
+}
+
+// room is what is given next: n elements or more, or none where n are allocated for themselves.
+func (p *pool[T]) room(n int) []T {
+	if n > p.block/4 {
+		return nil
+	}
 	if n > len(p.left) {
 		if p.used == len(p.blocks) {
 			p.blocks = append(p.blocks, make([]T, p.block))
@@ -62,9 +92,7 @@ func (p *pool[T]) take(n int) []T {
 		p.left = p.blocks[p.used]
 		p.used++
 	}
-	t := p.left[:n:n]
-	p.left = p.left[n:]
-	return t
+	return p.left
 }
 
 // reset takes back what was given, and drops half of the blocks that were not needed: none is left after a few batches

@@ -17,9 +17,6 @@ import (
 // with room for key and headers.
 const maxValue = 1000 << 10
 
-// keepForm bounds the buffer that is kept from write to write.
-const keepForm = 256 << 10
-
 // encoder makes Kafka records of what the journal yields, one item at a time.
 type encoder struct {
 	replica    event.Replica
@@ -28,10 +25,9 @@ type encoder struct {
 	writes     string             // topic
 	kind       []kgo.RecordHeader // of write records, shared by all
 
-	// Used again for the next write: the write as read, whose strings are parts of the item, its addresses, and its form.
+	// Used again for the next write: the write as read, whose strings are parts of the item, and its addresses.
 	w         event.Write
 	addresses []event.Address
-	form      []byte
 
 	batch arena // of the records of writes
 }
@@ -69,12 +65,12 @@ func (e *encoder) write(it *journal.Item, records []*kgo.Record) ([]*kgo.Record,
 	m := made{addresses: e.addresses, unknown: w.Result.Outcome == event.Unknown}
 	for _, a := range m.addresses {
 		w.Address = a
-		e.form = w.AppendJSON(e.form[:0])
-		if len(e.form) > maxValue && len(w.Intent.Body) > 0 {
+		form := e.batch.form(w)
+		if len(form) > maxValue && len(w.Intent.Body) > 0 {
 			w.Intent.Body, m.cut = nil, true
-			e.form = w.AppendJSON(e.form[:0])
+			form = e.batch.form(w)
 		}
-		r := kgo.Record{Topic: e.writes, Key: keep(&e.batch, a.Key), Value: keep(&e.batch, e.form), Headers: e.kind}
+		r := kgo.Record{Topic: e.writes, Key: keep(&e.batch, a.Key), Value: form, Headers: e.kind}
 		if a.Key != "" {
 			r.Partition = event.Partition(a.Key, e.partitions)
 			records = append(records, e.batch.record(r))
@@ -83,9 +79,6 @@ func (e *encoder) write(it *journal.Item, records []*kgo.Record) ([]*kgo.Record,
 		for r.Partition = range e.partitions {
 			records = append(records, e.batch.record(r))
 		}
-	}
-	if cap(e.form) > keepForm {
-		e.form = nil
 	}
 	return records, m
 }
