@@ -91,7 +91,8 @@ type spot struct {
 // put frames a record into the buffer, with its sequences. It leaves the last held bytes of the segment to more
 // important records: see Config.reserve.
 func (j *Journal) put(r *record, key any, held int64) (at spot, err error) {
-	r.checksum(j.seed)
+	seed := j.seed.Load()
+	r.checksum(seed)
 	need := frameSize(len(r.payload))
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -115,6 +116,9 @@ func (j *Journal) put(r *record, key any, held int64) (at spot, err error) {
 		<-b.done
 		j.mu.Lock()
 	}
+	if now := j.seed.Load(); now != seed { // the segment has changed meanwhile
+		r.checksum(now)
+	}
 	switch r.kind {
 	case kindIntent:
 		j.seq++
@@ -133,7 +137,7 @@ func (j *Journal) put(r *record, key any, held int64) (at spot, err error) {
 		j.ship++
 		r.ship = j.ship
 	}
-	j.buf = appendRecord(j.buf, j.seed, r)
+	j.buf = appendRecord(j.buf, j.seed.Load(), r)
 	j.pos += need
 	j.unsynced += need
 	return spot{j.batch, j.fill, len(j.flying) >= siblings}, nil

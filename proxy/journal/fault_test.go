@@ -50,6 +50,11 @@ func (f *faultFS) Create(path string) (file, error) {
 	return &faultFile{file: in, fs: f, path: path}, nil
 }
 
+func (f *faultFile) Rename(from, to string) error {
+	f.path = to
+	return f.file.Rename(from, to)
+}
+
 func (f *faultFile) Sync() error {
 	f.fs.mu.Lock()
 	hook := f.fs.sync

@@ -14,6 +14,7 @@ type file interface {
 	Sync() error               // of the data and of what is needed to read it back
 	Allocate(size int64) error // real room, reading as zeros; the file then has this size
 	Size() (int64, error)
+	Rename(from, to string) error // within its directory
 }
 
 type fsys interface {
@@ -61,6 +62,9 @@ func (f osFile) Size() (int64, error) {
 	}
 	return st.Size(), nil
 }
+
+// Rename gives the file another name; Name stays what it was.
+func (f osFile) Rename(from, to string) error { return os.Rename(from, to) }
 
 // zeroFill allocates by writing, where the file system cannot do it by itself.
 func zeroFill(f io.WriterAt, size int64) error {

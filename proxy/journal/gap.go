@@ -153,10 +153,10 @@ func (j *Journal) repeatGapsLocked() {
 			continue
 		}
 		r := g.record(flagAtLeast)
-		r.checksum(j.seed)
+		r.checksum(j.seed.Load())
 		j.ship++
 		r.ship = j.ship
-		j.buf = appendRecord(j.buf, j.seed, &r)
+		j.buf = appendRecord(j.buf, j.seed.Load(), &r)
 		n := frameSize(len(r.payload))
 		j.pos, j.unsynced = j.pos+n, j.unsynced+n
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 const (
@@ -26,6 +27,7 @@ type segment struct {
 	f    file
 	size int64
 	end  int64 // records up to here are on the disk; final if a later segment exists
+	born time.Time
 
 	orphan bool // the segment before it is missing, though this is not the first
 }
@@ -42,6 +44,7 @@ type generation struct {
 
 	mu    sync.Mutex // guards what follows
 	segs  []*segment // oldest first
+	spare *segment   // whose file is to be used again, or nil
 	ended bool       // nothing more will be appended
 	wake  chan struct{}
 }
@@ -162,8 +165,17 @@ func listSegments(dir string) ([]*segment, error) {
 	return list, nil
 }
 
-// create allocates a segment and writes its header; the caller syncs the file. Its directory entry is on the disk.
-func (g *generation) create(h header) (s *segment, err error) {
+// create allocates a segment and writes its header; the caller syncs the file. Its directory entry is on the disk. Where
+// there is no room, that of the spare file is given up.
+func (g *generation) create(h header) (*segment, error) {
+	s, err := g.allocate(h)
+	if err != nil && g.dropSpare() {
+		s, err = g.allocate(h)
+	}
+	return s, err
+}
+
+func (g *generation) allocate(h header) (s *segment, err error) {
 	path := filepath.Join(g.dir, segmentName(h.number))
 	if err := g.used.take(g.cfg.SegmentSize); err != nil {
 		return nil, err
@@ -189,10 +201,10 @@ func (g *generation) create(h header) (s *segment, err error) {
 		g.used.add(-g.cfg.SegmentSize)
 		return nil, fmt.Errorf("create segment %s: %w", path, err)
 	}
-	return &segment{header: h, path: path, f: f, size: g.cfg.SegmentSize, end: headerSize}, nil
+	return &segment{header: h, path: path, f: f, size: g.cfg.SegmentSize, end: headerSize, born: g.cfg.Now()}, nil
 }
 
-// discard removes a segment that never came into use.
+// discard removes a segment that is not in use.
 func (g *generation) discard(s *segment) {
 	s.f.Close()
 	os.Remove(s.path)
@@ -228,7 +240,7 @@ func (g *generation) notify() {
 	}
 }
 
-// dropFirst removes the first segment if it is s and not the last.
+// dropFirst removes the first segment if it is s and not the last, or keeps its file for the next one.
 func (g *generation) dropFirst(s *segment) error {
 	g.mu.Lock()
 	if len(g.segs) < 2 || g.segs[0] != s {
@@ -237,11 +249,13 @@ func (g *generation) dropFirst(s *segment) error {
 	}
 	g.segs = g.segs[1:]
 	g.mu.Unlock()
-	s.f.Close()
-	if err := os.Remove(s.path); err != nil {
-		return fmt.Errorf("remove shipped segment: %w", err)
+	if !g.keepSpare(s) {
+		s.f.Close()
+		if err := os.Remove(s.path); err != nil {
+			return fmt.Errorf("remove shipped segment: %w", err)
+		}
+		g.used.add(-s.size)
 	}
-	g.used.add(-s.size)
 	if g.freed != nil {
 		g.freed()
 	}
@@ -250,6 +264,7 @@ func (g *generation) dropFirst(s *segment) error {
 
 // close gives the files and the ownership back.
 func (g *generation) close() {
+	g.dropSpare()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, s := range g.segs {

@@ -26,7 +26,7 @@ const (
 type Journal struct {
 	cfg     Config
 	gen     *generation
-	seed    uint32
+	seed    atomic.Uint32 // of the current segment; set under mu
 	adopted []*Generation
 	cursor  *Cursor
 
@@ -127,14 +127,15 @@ func start(cfg Config, epoch Epoch, used *usage) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	var seed [4]byte
-	_, _ = rand.Read(seed[:]) // never fails
 	j := &Journal{
-		cfg: cfg, gen: g, seed: binary.LittleEndian.Uint32(seed[:]),
+		cfg: cfg, gen: g,
 		kick: make(chan struct{}, 1), lazy: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		batch: newBatch(), fill: 1, flying: map[Seq]flight{}, gaps: map[string]*Gap{},
 	}
-	s, err := g.create(header{epoch: epoch, number: 1, seed: j.seed})
+	var seed [4]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	j.seed.Store(binary.LittleEndian.Uint32(seed[:]))
+	s, err := g.create(header{epoch: epoch, number: 1, seed: j.seed.Load()})
 	if err == nil {
 		if err = s.f.Sync(); err != nil {
 			g.discard(s)

@@ -66,6 +66,20 @@ func (f *powerFile) WriteAt(b []byte, at int64) (int, error) {
 	return f.file.WriteAt(b, at)
 }
 
+func (f *powerFile) Rename(from, to string) error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.fs.off {
+		return syscall.EIO
+	}
+	if list, ok := f.fs.unsynced[from]; ok {
+		delete(f.fs.unsynced, from)
+		f.fs.unsynced[to] = list
+	}
+	f.path = to
+	return f.file.Rename(from, to)
+}
+
 func (f *powerFile) Sync() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()

@@ -13,9 +13,9 @@ import (
 //	record   0 crc of 4..48   4 crc of the payload   8 payload length   12 version   13 kind   14 flags (2)
 //	         16 seq   24 ship   32 unix nanoseconds   40 count   48 payload
 //	header   0 magic   8 version (4)   12 crc of the rest (4)   16 epoch   24 number   32 previous end
-//	         40 last seq before   48 last ship before   56 seed (4)   60 zero
+//	         40 last seq before   48 last ship before   56 seed (4)   60 reused (1)   61 zero
 //
-// Both checksums of a record start from the generation's seed.
+// Both checksums of a record start from the segment's seed.
 const (
 	recordVersion = 1
 	headSize      = 48
@@ -114,6 +114,7 @@ type header struct {
 	lastSeq  Seq
 	lastShip ShipSeq
 	seed     uint32
+	reused   bool // the file held an earlier segment: bytes of it may follow the records
 }
 
 func (h *header) encode() []byte {
@@ -127,6 +128,9 @@ func (h *header) encode() []byte {
 	le.PutUint64(b[40:], uint64(h.lastSeq))
 	le.PutUint64(b[48:], uint64(h.lastShip))
 	le.PutUint32(b[56:], h.seed)
+	if h.reused {
+		b[60] = 1
+	}
 	le.PutUint32(b[12:], crc32.Checksum(b[16:], castagnoli))
 	return b
 }
@@ -143,6 +147,6 @@ func parseHeader(b []byte) (h header, err error) {
 	}
 	return header{
 		epoch: Epoch(le.Uint64(b[16:])), number: le.Uint64(b[24:]), prevEnd: int64(le.Uint64(b[32:])),
-		lastSeq: Seq(le.Uint64(b[40:])), lastShip: ShipSeq(le.Uint64(b[48:])), seed: le.Uint32(b[56:]),
+		lastSeq: Seq(le.Uint64(b[40:])), lastShip: ShipSeq(le.Uint64(b[48:])), seed: le.Uint32(b[56:]), reused: b[60] == 1,
 	}, nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -62,6 +64,9 @@ func (g *generation) load() error {
 	if len(g.segs) > 0 {
 		return nil
 	}
+	if err := os.Remove(filepath.Join(g.dir, spareName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove spare file: %w", err)
+	}
 	segs, err := listSegments(g.dir)
 	if err != nil {
 		return err
@@ -101,10 +106,10 @@ func (g *generation) load() error {
 
 // settleEnds limits each segment to the end that its successor names.
 func (g *generation) settleEnds(segs []*segment) error {
-	var seed uint32
+	var seeds []uint32
 	for _, s := range segs {
 		if s.epoch != 0 {
-			seed = s.seed
+			seeds = append(seeds, s.seed)
 		}
 	}
 	var out []*segment
@@ -119,13 +124,30 @@ func (g *generation) settleEnds(segs []*segment) error {
 		}
 		if s.epoch == 0 {
 			g.cfg.Log.Error("journal: the header of a segment is damaged; its records are read all the same", "segment", s.path)
-			s.epoch, s.seed = g.epoch, seed
+			s.epoch, s.seed = g.epoch, s.probe(seeds)
 		}
 		s.orphan = i > 0 && segs[i-1].number+1 != s.number
 		out = append(out, s)
 	}
 	g.segs = out
 	return nil
+}
+
+// probe finds the seed of a segment that has lost it: that of another one, or one next to it, whichever fits the first
+// record; 0, with which nothing can be read, if none does.
+func (s *segment) probe(seeds []uint32) uint32 {
+	head := make([]byte, headSize)
+	if _, err := s.f.ReadAt(head, headerSize); err != nil {
+		return 0
+	}
+	for _, seed := range seeds {
+		for _, near := range []uint32{seed, seed + 1, seed - 1} {
+			if _, _, err := parseHead(head, near); err == nil {
+				return near
+			}
+		}
+	}
+	return 0
 }
 
 // survey is what all records of a generation say together.
@@ -279,8 +301,12 @@ func (g *generation) cut(s *segment, end int64) error {
 	if first < 0 {
 		return nil
 	}
-	g.cfg.Log.Warn("journal: torn tail cut: records that were being written when the process ended",
-		"segment", s.path, "at", end, "bytes", lastByte+1-end)
+	if s.reused { // what was being written cannot be told from what the file held before
+		g.cfg.Log.Debug("journal: the end of a segment cleared", "segment", s.path, "at", end, "bytes", lastByte+1-end)
+	} else {
+		g.cfg.Log.Warn("journal: torn tail cut: records that were being written when the process ended",
+			"segment", s.path, "at", end, "bytes", lastByte+1-end)
+	}
 	zeros := make([]byte, min(step, lastByte+1-end))
 	for at := end; at <= lastByte; at += int64(len(zeros)) {
 		if _, err := s.f.WriteAt(zeros[:min(int64(len(zeros)), lastByte+1-at)], at); err != nil {

@@ -215,7 +215,7 @@ func (j *Journal) turn() error {
 		return j.heal(err)
 	}
 	h.prevEnd = upto
-	s, err := j.gen.create(h)
+	s, err := j.gen.successor(h)
 	if err != nil {
 		j.wmu.Unlock()
 		j.durable(n, upto)
@@ -230,7 +230,7 @@ func (j *Journal) turn() error {
 }
 
 func (j *Journal) headerLocked() header {
-	return header{epoch: j.gen.epoch, number: j.cur.number + 1, lastSeq: j.seq, lastShip: j.ship, seed: j.seed}
+	return header{epoch: j.gen.epoch, number: j.cur.number + 1, lastSeq: j.seq, lastShip: j.ship, seed: j.seed.Load()}
 }
 
 // adoptSegment (wmu) makes s the current segment, with its bytes up to off on the disk or the header alone written.
@@ -247,6 +247,10 @@ func (j *Journal) adoptSegment(s *segment, off int64) {
 	j.chunks = j.chunks[:0]
 	j.cur, j.off, j.broken = s, off, nil
 	j.mu.Lock()
+	if s.seed != j.seed.Load() {
+		j.seed.Store(s.seed)
+		reseal(j.buf, s.seed)
+	}
 	j.pos, j.size = off+int64(len(j.buf)), s.size
 	j.unsynced = int64(len(j.buf))
 	j.rotate = false
@@ -345,8 +349,8 @@ func (j *Journal) settleLostLocked() {
 		delete(j.flying, seq)
 		j.ship++
 		r := record{kind: kindOutcome, flags: flagRecovered, seq: seq, ship: j.ship, time: now}
-		r.checksum(j.seed)
-		j.buf = appendRecord(j.buf, j.seed, &r) // in the reserve: it holds one for each in flight
+		r.checksum(j.seed.Load())
+		j.buf = appendRecord(j.buf, j.seed.Load(), &r) // in the reserve: it holds one for each in flight
 		j.pos += frameSize(0)
 		j.unsynced += frameSize(0)
 	}

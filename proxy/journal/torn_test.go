@@ -25,7 +25,7 @@ func written(t testing.TB, n int) (raw []byte, ends []int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sc := scanner{f: memFile(raw), seed: j.seed, at: headerSize, end: int64(len(raw))}
+	sc := scanner{f: memFile(raw), seed: j.seed.Load(), at: headerSize, end: int64(len(raw))}
 	for {
 		_, err := sc.next()
 		if errors.Is(err, io.EOF) {
@@ -60,6 +60,8 @@ func (m memFile) Close() error         { return nil }
 func (m memFile) Sync() error          { return nil }
 func (m memFile) Allocate(int64) error { return nil }
 func (m memFile) Size() (int64, error) { return int64(len(m)), nil }
+
+func (m memFile) Rename(string, string) error { return nil }
 
 // recovered is what the next process makes of a generation with these bytes as its only segment.
 func recovered(t testing.TB, raw []byte) []Item {

@@ -1,0 +1,111 @@
+package journal
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// spareName is what the file of a shipped segment is called until it is used again.
+const spareName = "spare"
+
+// spareAge bounds how long ago the life of a segment began whose file is used again: that of a busy journal is in memory
+// still; of another one each page would have to be read from the disk before a part of it could be written.
+const spareAge = 10 * time.Minute
+
+// keepSpare keeps the file of a shipped segment for the next one, if it is worth it.
+func (g *generation) keepSpare(s *segment) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.spare != nil || g.ended || s.size != g.cfg.SegmentSize || g.cfg.Now().Sub(s.born) > spareAge {
+		return false
+	}
+	path := filepath.Join(g.dir, spareName)
+	if err := s.f.Rename(s.path, path); err != nil {
+		return false
+	}
+	s.path, g.spare = path, s
+	return true
+}
+
+func (g *generation) takeSpare() *segment {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.spare
+	g.spare = nil
+	return s
+}
+
+// successor makes the segment for h, of the spare file if there is one, else as create does. A file that is used again
+// has a seed of its own.
+//
+// Not obvious: its old records stay behind the new ones until those have come so far. Their heads can not pass for the
+// new segment's: checksums of the same length that start from different seeds are never equal for the same bytes. And no
+// seed comes twice in a generation.
+func (g *generation) successor(h header) (*segment, error) {
+	s := g.takeSpare()
+	if s == nil {
+		return g.create(h)
+	}
+	fresh := h
+	h.seed, h.reused = h.seed+1, true
+	if g.cfg.Now().Sub(s.born) <= spareAge {
+		err := g.reuse(s, h)
+		if err == nil {
+			return s, nil
+		}
+		g.cfg.Log.Warn("journal: the file of a shipped segment cannot be used again; a new one is made", "file", s.path, "error", err)
+	}
+	g.discard(s)
+	return g.create(fresh)
+}
+
+// reuse makes the spare file a segment. No name ever leads to another segment's header: the file has its name as a spare
+// on the disk before its header is changed, and its new header before its new name.
+func (g *generation) reuse(s *segment, h header) error {
+	path := filepath.Join(g.dir, segmentName(h.number))
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) { // left by an attempt that failed
+		return fmt.Errorf("use a segment's file again: %w", err)
+	}
+	if err := g.cfg.fs.SyncDir(g.dir); err != nil {
+		return err
+	}
+	if _, err := s.f.WriteAt(h.encode(), 0); err != nil {
+		return fmt.Errorf("use a segment's file again: %w", err)
+	}
+	if err := s.f.Sync(); err != nil {
+		return fmt.Errorf("use a segment's file again: %w", err)
+	}
+	if err := s.f.Rename(s.path, path); err != nil {
+		return fmt.Errorf("use a segment's file again: %w", err)
+	}
+	s.path = path
+	if err := g.cfg.fs.SyncDir(g.dir); err != nil {
+		return err
+	}
+	s.header, s.born, s.orphan = h, g.cfg.Now(), false
+	return nil
+}
+
+// dropSpare gives the room of the spare file back, if there is one.
+func (g *generation) dropSpare() bool {
+	s := g.takeSpare()
+	if s != nil {
+		g.discard(s)
+	}
+	return s != nil
+}
+
+// reseal gives framed records the checksums of another seed.
+func reseal(b []byte, seed uint32) {
+	le := binary.LittleEndian
+	for len(b) > 0 {
+		size := int(le.Uint32(b[8:]))
+		le.PutUint32(b[4:], crc32.Update(seed, castagnoli, b[headSize:headSize+size]))
+		le.PutUint32(b[0:], crc32.Update(seed, castagnoli, b[4:headSize]))
+		b = b[frameSize(size):]
+	}
+}
