@@ -22,6 +22,9 @@ import (
 
 var mirrored = work{"post2k", "POST", "/post?page=map&action=act7&match=7", 2048, 0, "post"}
 
+// mirrorWarm is how long each proxy is asked before it is measured: banyan's journal goes round in its files by then.
+const mirrorWarm = 4 * time.Second
+
 // startKafka gives nil, and says so, where Kafka is not installed: banyan then runs with no broker.
 func (b *bench) startKafka() (*lab.KafkaServer, error) {
 	b.broker = "127.0.0.1:1"
@@ -112,6 +115,11 @@ func (b *bench) measureMirror(p peer, k *lab.KafkaServer, got map[string][]sampl
 	pid := strconv.Itoa(cmd.Process.Pid)
 	if p.name == "banyan" {
 		if err := b.dualWrite(); err != nil {
+			return err
+		}
+	}
+	for began := time.Now(); time.Since(began) < mirrorWarm; {
+		if _, err := b.ask(mirrored, addr, pid); err != nil {
 			return err
 		}
 	}
