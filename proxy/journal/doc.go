@@ -34,9 +34,10 @@
 //	ROOT/<epoch>/spare            the file of a shipped segment, for the next one
 //	ROOT/<epoch>/acked            how far the generation has been shipped
 //
-// A segment's header holds the seed that enters every checksum, a random number in a generation's first. Payloads are chosen by clients;
-// without it, bytes in a payload that look like a record could be taken for one after damage. The header also says
-// where the segment before it ends, so that a flush that failed leaves no doubt about what of its file counts.
+// A segment's header holds the seed that enters every checksum, a random number in a generation's first. Payloads are
+// chosen by clients; without it, bytes in a payload that look like a record could be taken for one after damage. The
+// header also says where the segment before it ends, so that a flush that failed leaves no doubt about what of its file
+// counts.
 //
 // # Not obvious
 //

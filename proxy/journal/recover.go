@@ -133,21 +133,19 @@ func (g *generation) settleEnds(segs []*segment) error {
 	return nil
 }
 
-// probe finds the seed of a segment that has lost it: that of another one, or one next to it, whichever fits the first
-// record; 0, with which nothing can be read, if none does.
-func (s *segment) probe(seeds []uint32) uint32 {
-	head := make([]byte, headSize)
-	if _, err := s.f.ReadAt(head, headerSize); err != nil {
-		return 0
-	}
-	for _, seed := range seeds {
-		for _, near := range []uint32{seed, seed + 1, seed - 1} {
-			if _, _, err := parseHead(head, near); err == nil {
-				return near
+// probe finds the seed of a segment that has lost it. It is that of another one or next to it; what the file held before
+// may be of another such seed, but lies behind.
+func (s *segment) probe(seeds []uint32) (seed uint32) {
+	first := s.end
+	for _, known := range seeds {
+		for _, near := range []uint32{known, known + 1, known - 1} {
+			sc := scanner{f: s.f, seed: near, at: headerSize, end: first}
+			if f, err := sc.next(); err == nil && f.at < first {
+				seed, first = near, f.at
 			}
 		}
 	}
-	return 0
+	return seed
 }
 
 // survey is what all records of a generation say together.

@@ -16,18 +16,22 @@ const spareName = "spare"
 // still; of another one each page would have to be read from the disk before a part of it could be written.
 const spareAge = 10 * time.Minute
 
-// keepSpare keeps the file of a shipped segment for the next one, if it is worth it.
+// keepSpare keeps the file of a shipped segment for the next one, if it is worth it. The cursor alone calls it.
 func (g *generation) keepSpare(s *segment) bool {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.spare != nil || g.ended || s.size != g.cfg.SegmentSize || g.cfg.Now().Sub(s.born) > spareAge {
+	enough := g.spare != nil || g.ended
+	g.mu.Unlock()
+	if enough || s.size != g.cfg.SegmentSize || g.cfg.Now().Sub(s.born) > spareAge {
 		return false
 	}
 	path := filepath.Join(g.dir, spareName)
 	if err := s.f.Rename(s.path, path); err != nil {
 		return false
 	}
-	s.path, g.spare = path, s
+	s.path = path
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.spare = s
 	return true
 }
 
