@@ -42,9 +42,18 @@ func (b *bench) startKafka() (*lab.KafkaServer, error) {
 
 // pin keeps a server and its children off the proxy's core.
 func (b *bench) pin(pid int) error {
-	for _, id := range append([]string{strconv.Itoa(pid)}, children(pid)...) { // the parent first: its next children inherit
+	one := func(id string) error {
 		if out, err := exec.Command("taskset", "-a", "-p", "-c", b.back, id).CombinedOutput(); err != nil {
 			return fmt.Errorf("pin %s: %w: %s", id, err, out)
+		}
+		return nil
+	}
+	if err := one(strconv.Itoa(pid)); err != nil {
+		return err
+	}
+	for _, id := range children(pid) { // not listed before: those that come later inherit
+		if err := one(id); err != nil {
+			return err
 		}
 	}
 	return nil
