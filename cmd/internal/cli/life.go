@@ -51,14 +51,14 @@ func (l *life) serving(ctx context.Context, failed <-chan error, reload, rest fu
 	footprint.MakeRoom()
 	started := time.NewTimer(startup)
 	defer started.Stop()
-	keeper, look := footprint.NewKeeper(rest), time.NewTicker(footprint.Every)
+	keeper, look := footprint.NewKeeper(rest), time.NewTimer(footprint.Every)
 	defer look.Stop()
 	for {
 		select {
 		case <-started.C:
 			keeper.Trim()
 		case <-look.C:
-			keeper.Look()
+			look.Reset(keeper.Look())
 		case err := <-failed:
 			return false, err
 		case <-ctx.Done():

@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// Every is how often [Keeper.Look] is to be called.
+// Every is how often [Keeper.Look] is to be called while there is a load, and at first.
 const Every = 250 * time.Millisecond
+
+// idleEvery is how often when there is none: to wake a process that sleeps costs a tenth of a millisecond.
+const idleEvery = time.Second
 
 const (
 	quietLooks = 2    // in a row: a load is over
@@ -21,9 +24,10 @@ const (
 	sparePart  = 5000 // trims take at most a five thousandth of one CPU: where a load comes and goes each costs about 15 ms
 )
 
-// Keeper trims the process once it has started, and each time that a load is over: half a second after its end, never
-// under it. The price is that the first requests of the next load find the pages that they need in the page cache
-// only, and no pooled buffer; so a process whose loads are short is trimmed seldom. One goroutine uses it.
+// Keeper trims the process once it has started, and each time that a load is over: half a second after its end, or a
+// second later if it was a short one, never under it. The price is that the first requests of the next load find the
+// pages that they need in the page cache only, and no pooled buffer; so a process whose loads are short is trimmed
+// seldom. One goroutine uses it.
 type Keeper struct {
 	clock func() (at, cpu time.Duration) // at grows with time, cpu with what the process takes of all CPUs
 	trim  func()
@@ -62,8 +66,8 @@ func (k *Keeper) Trim() {
 	k.trimmed, k.busy, k.quiet = k.at, 0, 0
 }
 
-// Look trims if a load is over.
-func (k *Keeper) Look() {
+// Look trims if a load is over, and tells when to look again.
+func (k *Keeper) Look() (next time.Duration) {
 	at, cpu := k.clock()
 	if used := cpu - k.cpu; used*quietPart < at-k.at {
 		k.quiet++
@@ -72,11 +76,14 @@ func (k *Keeper) Look() {
 		k.busy += used
 	}
 	k.at, k.cpu = at, cpu
-	if k.quiet < quietLooks || k.busy <= worthPart*k.took || at-k.trimmed < sparePart*k.took {
-		return
+	if k.quiet < quietLooks {
+		return Every
 	}
-	k.Trim()
-	k.took = k.cpu - cpu
+	if k.busy > worthPart*k.took && at-k.trimmed >= sparePart*k.took {
+		k.Trim()
+		k.took = k.cpu - cpu
+	}
+	return idleEvery
 }
 
 // trim takes some milliseconds.

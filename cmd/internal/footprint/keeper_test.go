@@ -21,13 +21,15 @@ func newRig() *rig {
 	return r
 }
 
-// look lets a number of looks pass in which the process takes this part of a CPU, in percent.
-func (r *rig) look(times, percent int) {
+// look lets a number of looks pass in which the process takes this part of a CPU, in percent, and gives when the next is
+// to be.
+func (r *rig) look(times, percent int) (next time.Duration) {
 	for range times {
 		r.at += Every
 		r.cpu += Every * time.Duration(percent) / 100
-		r.Look()
+		next = r.Look()
 	}
+	return next
 }
 
 func (r *rig) want(t *testing.T, trims int, when string) {
@@ -76,5 +78,31 @@ func TestKeeperSpares(t *testing.T) {
 	}
 	if most := 1 + int((r.at-before)/(sparePart*10*time.Millisecond)); r.trims-2 > most || r.trims-2 < most/2 {
 		t.Errorf("trimmed %d times in %v of loads that come and go, want at most %d, and not much less", r.trims-2, r.at-before, most)
+	}
+}
+
+// TestKeeperSleepsWhenIdle: a process that has nothing to do is not woken four times a second to hear that; once there is a
+// load, its end is not missed for long.
+func TestKeeperSleepsWhenIdle(t *testing.T) {
+	r := newRig()
+	r.Trim()
+	for _, c := range []struct {
+		when           string
+		times, percent int
+		next           time.Duration
+		trims          int
+	}{
+		{"at first", 1, 3, Every, 1},
+		{"idle", quietLooks, 3, idleEvery, 1},
+		{"still idle", 100, 3, idleEvery, 1},
+		{"a load began", 1, 90, Every, 1},
+		{"under load", 40, 90, Every, 1},
+		{"it may be over", 1, 3, Every, 1},
+		{"it is", 1, 3, idleEvery, 2},
+	} {
+		if next := r.look(c.times, c.percent); next != c.next {
+			t.Errorf("%s: the next look is in %v, want %v", c.when, next, c.next)
+		}
+		r.want(t, c.trims, c.when)
 	}
 }
