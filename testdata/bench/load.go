@@ -86,7 +86,7 @@ func loadMain(args []string) error {
 			return err
 		}
 	} else {
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second) // what only a load needed is given back by then
 	}
 	s.RSS = rss(*pid)
 	return json.NewEncoder(os.Stdout).Encode(s)
