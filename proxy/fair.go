@@ -8,7 +8,7 @@ import (
 
 const (
 	bulkMin   = 256 << 10 // a body that has moved so many bytes takes turns
-	fairShare = 64 << 10  // bytes of a turn
+	fairShare = 32 << 10  // bytes after which a turn ends with the piece: those of copySize, less a chunk's frame, have one each
 )
 
 // fair lets others run while a large body passes. Where both sides are fast a goroutine that copies never waits, and
@@ -39,7 +39,8 @@ func (f *fair) pass(n int) {
 // has become ready only when a processor has nobody to run, or after 10 ms: among hundreds of goroutines that copy this
 // hardly happens, and a small request was noticed late, several times in its life. So whoever is next makes a pipe
 // readable and waits for it as for a connection: only when nobody else is ready the runtime finds it, with all who have
-// become ready until then.
+// become ready until then. Of those it lets the one run first that became ready last, which is always the one with the
+// pipe: so that one stands behind the others once more.
 //
 // Nothing is held during a turn. So a body whose client or upstream has to be waited for keeps nobody from going on, and
 // no way out of a copy can forget to give something back.
@@ -60,9 +61,10 @@ func newTurns() *turns { return &turns{next: make(chan struct{}, 1)} }
 func (t *turns) await() {
 	t.next <- struct{}{}
 	t.wrote = false
-	if !t.open() || t.rc.Read(t.fn) != nil {
-		runtime.Gosched() // no descriptors are left, or the system's pipes are not polled
+	if t.open() {
+		_ = t.rc.Read(t.fn) // an error says that pipes are not polled: then there is no more than what follows
 	}
+	runtime.Gosched()
 	<-t.next
 }
 
