@@ -18,7 +18,7 @@ const (
 	inSize    = 16 << 10
 	outSize   = 20 << 10 // an answer's first 16 KiB and a head that grew
 	keepSize  = 64 << 10 // larger buffers are not kept for the next request
-	copySize  = 64 << 10
+	copySize  = 60 << 10 // the kernel makes one packet of it on its way to a network card, or over loopback: of 64 KiB a small rest goes alone
 	inlineMax = 32 << 10 // a body up to this size is read before the upstream is bothered with the request
 )
 

@@ -58,7 +58,7 @@ func TestOthersAreNoticed(t *testing.T) {
 			late, times = min(late, l), min(times, m)
 		}
 		if late > most || times > often {
-			t.Errorf("%s: of requests made at each piece of 64 KiB, up to %d were not served yet when the next piece passed, want at most %d; so it was at %d pieces of %d, want at most %d",
+			t.Errorf("%s: of requests made at each piece, up to %d were not served yet when the next piece passed, want at most %d; so it was at %d pieces of %d, want at most %d",
 				name, late, most, times, pieces, often)
 		}
 	}
