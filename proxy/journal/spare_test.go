@@ -222,6 +222,28 @@ func TestOldFilesAreNotUsedAgain(t *testing.T) {
 	}
 }
 
+// Where the spare file cannot be used, a new one is made.
+func TestSpareThatFails(t *testing.T) {
+	j, _, fs, made := reusing(t, nil)
+	was, from, failed := made.Load(), j.cur.number, new(atomic.Int32)
+	fs.set(func() {
+		fs.sync = func(path string) error {
+			if filepath.Base(path) != spareName {
+				return nil
+			}
+			failed.Add(1)
+			return syscall.EIO
+		}
+	})
+	churn(t, j, func() bool { return j.cur.number == from+1 })
+	if j.cur.reused || failed.Load() != 1 || made.Load() != was+1 {
+		t.Errorf("the next segment is of a used file: %v, whose sync failed %d times; %d files were made", j.cur.reused, failed.Load(), made.Load()-was)
+	}
+	if s := j.Status(); s.Failed || s.Full || s.Bytes > 3*j.cur.size {
+		t.Errorf("%+v", s)
+	}
+}
+
 // A journal that needs a fresh file and has no room for it gives the spare one up.
 func TestSpareMakesRoom(t *testing.T) {
 	j, _, fs, _ := reusing(t, func(c *Config) { c.Quota = 2 * c.SegmentSize })

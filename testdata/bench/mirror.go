@@ -80,7 +80,8 @@ func (b *bench) runMirror(k *lab.KafkaServer) error {
 		return err
 	}
 	defer stop(sp)
-	b.origin = append(b.origin, append(children(sp.Process.Pid), strconv.Itoa(sp.Process.Pid))...) // what answers nginx's copies
+	defer func(before []string) { b.origin = before }(b.origin)
+	b.origin = slices.Concat(b.origin, children(sp.Process.Pid), []string{strconv.Itoa(sp.Process.Pid)}) // what answers nginx's copies
 	nginx := func(a string, _ protocol) []string {
 		writePeer(b.dir, a, b.backend, "location = /m { internal; proxy_pass http://"+sink+"$request_uri; } mirror /m; mirror_request_body on;")
 		return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "peer.conf")}
