@@ -124,7 +124,7 @@ func (s *answerScript) judge(want *refReading, got []refMessage, data string, er
 	case fault == nil:
 		return fmt.Sprintf("the client, who had %.300q, got no end: %v", data, err)
 	case bad == nil && c.status == 502 && slices.Equal(c.all("content-type"), []string{"text/plain; charset=utf-8"}):
-	case rest == "" && s.raw == "" && s.at > 0 && (q.method == "GET" || q.method == "HEAD"):
+	case rest == "" && s.raw == "" && s.at > 0 && len(got) == s.at+1 && (q.method == "GET" || q.method == "HEAD"):
 		return "" // the end of a kept connection of legacy is that of the client's, see Exchange.passesOn
 	case a.head != "" && strings.HasPrefix(rest, a.passed(q)) && (bad != nil && bad.kind == refUnfinished || q.minor == 0) && strings.HasPrefix(a.body, c.body):
 		return "" // cut, and seen to be

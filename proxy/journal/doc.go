@@ -62,8 +62,9 @@
 //   - Segments are removed only from the front, after the acknowledged shipping sequence is on the disk.
 //   - The file of a segment that was filled and shipped within minutes is used again, as PostgreSQL does with those of its
 //     log. Where bytes were written before, a sync need not tell the file system that they are, and a write finds their
-//     pages in memory: half of a sync's time and CPU, and of a write's. What the file held stays behind the new records
-//     until they have come so far; its checksums start from another seed. (TestOldRecordsDoNotCount, TestFilesAreUsedAgain)
+//     pages in memory: that saves 0.4 of a sync's time, and half of its CPU and of a write's. What the file held stays behind
+//     the new records until they have come so far; its checksums start from another seed. (TestOldRecordsDoNotCount,
+//     TestFilesAreUsedAgain)
 //   - An intent whose caller was told ErrFailed may be on the disk after all. It gets the outcome unknown when the
 //     journal works again, or from the next process. (TestFailedThenHealed)
 //   - The epoch is at least the Unix time in seconds: a replica that lost its volume does not repeat identities that

@@ -73,10 +73,26 @@ func appendRecord(b []byte, seed uint32, r *record) []byte {
 	le.PutUint64(h[24:], uint64(r.ship))
 	le.PutUint64(h[32:], uint64(r.time))
 	le.PutUint64(h[40:], r.count)
-	le.PutUint32(h[0:], crc32.Update(seed, castagnoli, h[4:]))
+	sealHead(h, seed)
 	copied := copy(b[at+headSize:], r.payload)
 	clear(b[at+headSize+copied:])
 	return b
+}
+
+// sealHead gives a head, payload's checksum included, its own.
+func sealHead(h []byte, seed uint32) {
+	binary.LittleEndian.PutUint32(h[0:], crc32.Update(seed, castagnoli, h[4:headSize]))
+}
+
+// reseal gives framed records the checksums of another seed.
+func reseal(b []byte, seed uint32) {
+	le := binary.LittleEndian
+	for len(b) > 0 {
+		size := int(le.Uint32(b[8:]))
+		le.PutUint32(b[4:], crc32.Update(seed, castagnoli, b[headSize:headSize+size]))
+		sealHead(b, seed)
+		b = b[frameSize(size):]
+	}
 }
 
 var errHead = errors.New("no record here")

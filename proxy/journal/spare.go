@@ -1,9 +1,6 @@
 package journal
 
 import (
-	"encoding/binary"
-	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,19 +69,19 @@ func (g *generation) successor(h header) (*segment, error) {
 func (g *generation) reuse(s *segment, h header) error {
 	path := filepath.Join(g.dir, segmentName(h.number))
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) { // left by an attempt that failed
-		return fmt.Errorf("use a segment's file again: %w", err)
+		return err
 	}
 	if err := g.cfg.fs.SyncDir(g.dir); err != nil {
 		return err
 	}
 	if _, err := s.f.WriteAt(h.encode(), 0); err != nil {
-		return fmt.Errorf("use a segment's file again: %w", err)
+		return err
 	}
 	if err := s.f.Sync(); err != nil {
-		return fmt.Errorf("use a segment's file again: %w", err)
+		return err
 	}
 	if err := s.f.Rename(s.path, path); err != nil {
-		return fmt.Errorf("use a segment's file again: %w", err)
+		return err
 	}
 	s.path = path
 	if err := g.cfg.fs.SyncDir(g.dir); err != nil {
@@ -101,15 +98,4 @@ func (g *generation) dropSpare() bool {
 		g.discard(s)
 	}
 	return s != nil
-}
-
-// reseal gives framed records the checksums of another seed.
-func reseal(b []byte, seed uint32) {
-	le := binary.LittleEndian
-	for len(b) > 0 {
-		size := int(le.Uint32(b[8:]))
-		le.PutUint32(b[4:], crc32.Update(seed, castagnoli, b[headSize:headSize+size]))
-		le.PutUint32(b[0:], crc32.Update(seed, castagnoli, b[4:headSize]))
-		b = b[frameSize(size):]
-	}
 }

@@ -183,26 +183,37 @@ func (b *bench) backlog() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	req, err := http.NewRequest("GET", "http://"+b.admin+"/metrics", nil)
+	text, err := fetch("http://"+b.admin+"/metrics", strings.TrimSpace(string(token)))
 	if err != nil {
 		return 0, err
 	}
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	_, line, ok := strings.Cut(text, "\nbanyan_journal_backlog ")
+	if !ok {
+		return 0, fmt.Errorf("the metrics do not tell the backlog: %.300s", text)
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	return strconv.ParseFloat(line, 64)
+}
+
+// fetch gets a text, with a token where there is one.
+func fetch(url, token string) (string, error) {
+	req, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		return "", err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
+	if err == nil && resp.StatusCode != 200 {
+		err = fmt.Errorf("%s: %s: %.300s", url, resp.Status, text)
 	}
-	_, v, ok := bytes.Cut(text, []byte("\nbanyan_journal_backlog"))
-	if v = v[bytes.IndexByte(v, ' ')+1:]; !ok {
-		return 0, fmt.Errorf("the metrics do not tell the backlog: %s: %.300s", resp.Status, text)
-	}
-	v, _, _ = bytes.Cut(v, []byte("\n"))
-	return strconv.ParseFloat(string(v), 64)
+	return string(text), err
 }
 
 // dualWrite flips the migration, unless an earlier round did, and waits until the last banyan obeys.

@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -196,16 +194,11 @@ func during(sink, pid string, f func() error) (s stretch, err error) {
 
 // received asks the origin of the uploads how many bytes it got.
 func received(sink string) (float64, error) {
-	resp, err := http.Get("http://" + sink + "/")
+	text, err := fetch("http://"+sink+"/", "")
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseFloat(string(text), 64)
+	return strconv.ParseFloat(text, 64)
 }
 
 func reportSiege(got map[string][]besieged) {
