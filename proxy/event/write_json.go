@@ -3,12 +3,15 @@ package event
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // The JSON form of a write is written by hand: it is made once for every write, and encoding/json took as much CPU as
@@ -26,14 +29,11 @@ const longText = 64 << 10
 func (w *Write) AppendJSON(b []byte) []byte {
 	b = slices.Grow(b, w.SizeHint())
 	b = strconv.AppendInt(append(b, `{"v":`...), int64(w.V), 10)
-	b = append(b, `,"id":`...)
-	var id [64]byte
-	if w.ID.IsZero() {
-		b = append(b, `""`...)
-	} else {
-		b = appendQuoted(b, w.ID.AppendText(id[:0]))
+	b = append(b, `,"id":"`...)
+	if !w.ID.IsZero() {
+		b = w.ID.AppendText(b) // nothing in it needs an escape
 	}
-	b = strconv.AppendUint(append(b, `,"ship":`...), w.Ship, 10)
+	b = strconv.AppendUint(append(b, `","ship":`...), w.Ship, 10)
 	b = appendAddressFields(append(b, ','), &w.Address)
 	b = w.Intent.appendJSON(append(b, `,"intent":`...), w.V)
 	b = w.Result.appendJSON(append(b, `,"result":`...))
@@ -93,7 +93,7 @@ func appendBody(b, body []byte, version int) []byte {
 	}
 	if bytes.IndexByte(body, 0) < 0 && utf8.Valid(body) {
 		start := len(b)
-		b = appendQuoted(append(b, `,"body":`...), body)
+		b = appendText(append(b, `,"body":`...), unsafe.String(unsafe.SliceData(body), len(body)))
 		if n := len(b) - start; n < longText || n <= base64.StdEncoding.EncodedLen(len(body)) {
 			return b
 		}
@@ -167,47 +167,63 @@ func appendInstant(b []byte, t time.Time) []byte {
 
 // appendQuoted appends s as a JSON string: what must be escaped is, and nothing else, so that a query or a body can be
 // read. A byte that is no UTF-8 becomes U+FFFD, as in encoding/json.
-func appendQuoted[S ~string | ~[]byte](b []byte, s S) []byte {
-	b = append(b, '"')
-	done := 0
-	for {
-		at := done + plain(s[done:])
-		b = append(b, s[done:at]...)
-		if at == len(s) {
-			return append(b, '"')
-		}
-		c := s[at]
-		done = at + 1
-		if c < utf8.RuneSelf {
-			b = appendEscape(b, c)
+func appendQuoted[S ~string](b []byte, s S) []byte { return appendText(b, string(s)) }
+
+// appendText takes what needs no escape at once, which is most forms as a whole, and then eight bytes at a time.
+func appendText(b []byte, s string) []byte {
+	b = append(slices.Grow(b, len(s)+2), '"')
+	n := plain(s)
+	b, s = append(b, s[:n]...), s[n:]
+	for len(s) >= 8 {
+		x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		b = binary.LittleEndian.AppendUint64(b, x)
+		marks := special(x)
+		if marks == 0 {
+			s = s[8:]
 			continue
 		}
-		r, size := utf8.DecodeRuneInString(string(s[at:min(at+utf8.UTFMax, len(s))]))
-		b = utf8.AppendRune(b, r) // U+FFFD of a byte that is no UTF-8
-		done = at + size
+		n := bits.TrailingZeros64(marks) / 8
+		b, s = appendRune(b[:len(b)-8+n], s[n:])
 	}
+	for s != "" {
+		b, s = appendRune(b, s)
+	}
+	return append(b, '"')
 }
 
-// plain is how many bytes at the beginning of s are ASCII that needs no escape. It looks at eight at a time; a byte
-// above the lowest one that is found may be found by mistake, through the borrow of a subtraction, and does not matter.
-func plain[S ~string | ~[]byte](s S) int {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	i := 0
-	for ; len(s)-i >= 8; i += 8 {
-		w := s[i : i+8]
-		x := uint64(w[0]) | uint64(w[1])<<8 | uint64(w[2])<<16 | uint64(w[3])<<24 |
-			uint64(w[4])<<32 | uint64(w[5])<<40 | uint64(w[6])<<48 | uint64(w[7])<<56
-		control := x - ones*' '
-		quote := (x ^ ones*'"') - ones
-		slash := (x ^ ones*'\\') - ones
-		if (control|quote|slash|x)&tops != 0 {
+// appendRune appends the first character of s, and gives what is left of it.
+func appendRune(b []byte, s string) ([]byte, string) {
+	c := s[0]
+	switch {
+	case c >= utf8.RuneSelf:
+		r, size := utf8.DecodeRuneInString(s)
+		return utf8.AppendRune(b, r), s[size:] // U+FFFD of a byte that is no UTF-8
+	case c < ' ' || c == '"' || c == '\\':
+		return appendEscape(b, c), s[1:]
+	}
+	return append(b, c), s[1:]
+}
+
+// plain is how many of the first bytes, by 32, are ASCII that needs no escape.
+func plain(s string) int {
+	n := 0
+	for b := unsafe.Slice(unsafe.StringData(s), len(s)); len(b) >= 32; b = b[32:] {
+		w, le := (*[32]byte)(b), binary.LittleEndian
+		if special(le.Uint64(w[0:]))|special(le.Uint64(w[8:]))|special(le.Uint64(w[16:]))|special(le.Uint64(w[24:])) != 0 {
 			break
 		}
+		n += 32
 	}
-	for i < len(s) && s[i] >= ' ' && s[i] < utf8.RuneSelf && s[i] != '"' && s[i] != '\\' {
-		i++
-	}
-	return i
+	return n
+}
+
+// special is not 0 where one of eight bytes is no ASCII or needs an escape. It marks the lowest such byte; what is marked
+// above it may be a mistake, through the borrow of a subtraction. Bytes above ASCII keep their highest bit in at least
+// one of the three.
+func special(x uint64) uint64 {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	return ((x - ones*' ') | ((x ^ ones*'"') - ones) | ((x ^ ones*'\\') - ones)) & tops
 }
 
 func appendEscape(b []byte, c byte) []byte {
