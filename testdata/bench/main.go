@@ -1,6 +1,6 @@
 // Command bench compares the CPU that a plain request costs banyan's request path with what it costs nginx, as whole
 // processes: a backend nginx and a loader on one core, nginx and banyan in turn alone on another. It prints medians of
-// alternating rounds, and their ratio, which holds on a machine whose absolute numbers do not.
+// alternating rounds, and the median of each round's ratio, which holds on a machine whose absolute numbers do not.
 //
 //	go run ./testdata/bench                      3 rounds of 2 s for each kind of request, about twelve minutes
 //	go run ./testdata/bench -scenes h1           over HTTP/1.1 alone, with HAProxy, Caddy, Traefik, fasthttp and httputil.ReverseProxy
@@ -376,7 +376,7 @@ func report(got map[string][]sample, works, peers []string, idle []int) {
 		for _, p := range peers {
 			key := p + " " + w
 			if c := mid(key, cpu); len(got[key]) > 0 {
-				fmt.Printf("%-10s %-12s %16.1f %12.2f %9.0f %9.0f\n", w, p, c, c/mid("nginx "+w, cpu),
+				fmt.Printf("%-10s %-12s %16.1f %12.2f %9.0f %9.0f\n", w, p, c, over(got[key], got["nginx "+w], cpu),
 					mid(key, func(s sample) float64 { return s.P50 }), mid(key, func(s sample) float64 { return s.P99 }))
 			}
 		}
@@ -390,13 +390,28 @@ func report(got map[string][]sample, works, peers []string, idle []int) {
 	}
 }
 
-func median(got []sample, f func(sample) float64) float64 {
-	if len(got) == 0 {
-		return 0
+// over is the median of the one over the other, round by round: what makes a machine slower for some seconds does so for
+// both.
+func over(one, other []sample, f func(sample) float64) float64 {
+	var v []float64
+	for i := range min(len(one), len(other)) {
+		v = append(v, f(one[i])/f(other[i]))
 	}
+	return middle(v)
+}
+
+func median(got []sample, f func(sample) float64) float64 {
 	var v []float64
 	for _, s := range got {
 		v = append(v, f(s))
+	}
+	return middle(v)
+}
+
+// middle is 0 where there is nothing.
+func middle(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
 	}
 	slices.Sort(v)
 	return v[len(v)/2]
@@ -463,8 +478,15 @@ func writeConf(dir, name, http string) error {
 	return os.WriteFile(filepath.Join(dir, name+".conf"), []byte(c), 0o644)
 }
 
+// order is what a POST is answered.
+const order = `{"ok":true,"order":"accepted","arrival":1763881200,"units":[1,2,3,4,5]}`
+
+// legacyFields are what PHP adds to the head of each answer.
+const legacyFields = `default_type application/json;
+    add_header X-Powered-By "PHP/8.2.30"; add_header Expires "Thu, 19 Nov 1981 08:52:00 GMT"; add_header Cache-Control "no-store, no-cache, must-revalidate";
+    add_header Pragma "no-cache"; add_header Set-Cookie "` + field + `";`
+
 func writeBackend(dir string, addrs ...string) error {
-	const order = `{"ok":true,"order":"accepted","arrival":1763881200,"units":[1,2,3,4,5]}`
 	for name, text := range map[string]string{"1k": numbers(1 << 10), "64k": numbers(64 << 10), "post": order} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err
@@ -474,11 +496,10 @@ func writeBackend(dir string, addrs ...string) error {
 	for _, a := range addrs {
 		listen += "listen " + a + " backlog=8192; "
 	}
-	return writeConf(dir, "backend", `open_file_cache max=100; default_type application/json;
+	return writeConf(dir, "backend", `open_file_cache max=100;
   server {
     `+listen+` root DIR;
-    add_header X-Powered-By "PHP/8.2.30"; add_header Expires "Thu, 19 Nov 1981 08:52:00 GMT"; add_header Cache-Control "no-store, no-cache, must-revalidate";
-    add_header Pragma "no-cache"; add_header Set-Cookie "`+field+`";
+    `+legacyFields+`
     location = /post { return 200 '`+order+`'; }
   }`)
 }
@@ -495,8 +516,14 @@ func numbers(n int) string {
 	return b.String()[:n]
 }
 
-func writePeer(dir, listen, backend, more string) {
-	writeConf(dir, "peer", `upstream legacy { server `+backend+`; keepalive 128; keepalive_requests 100000000; keepalive_timeout 300s; }
+// kept is an upstream whose connections nginx keeps.
+func kept(name, addr string) string {
+	return `upstream ` + name + ` { server ` + addr + `; keepalive 128; keepalive_requests 100000000; keepalive_timeout 300s; } `
+}
+
+// writePeer writes the configuration of an nginx that is compared; upstreams and more are added to what each has.
+func writePeer(dir, listen, backend, upstreams, more string) {
+	writeConf(dir, "peer", kept("legacy", backend)+upstreams+`
   proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
   server { listen `+listen+` backlog=8192; `+more+` location / { proxy_pass http://legacy; } }`)
 }

@@ -96,8 +96,8 @@ func (b *bench) compareFronts(what string, s *scripts) error {
 		for _, name := range s.fronts {
 			fmt.Printf("%-10s %-20s", l.name, name)
 			for _, c := range columns {
-				v := median(got[name+" "+l.name], c.of)
-				fmt.Printf("%9.0f (%.2f)", v, v/median(got["nginx "+l.name], c.of))
+				key := name + " " + l.name
+				fmt.Printf("%9.0f (%.2f)", median(got[key], c.of), over(got[key], got["nginx "+l.name], c.of))
 			}
 			fmt.Println()
 		}

@@ -23,7 +23,7 @@ func (b *bench) nginx(addr string, p protocol) []string {
 	case h2TLS:
 		addr, more = addr+" ssl http2", "ssl_certificate "+b.cert()+"; ssl_certificate_key "+b.key()+";"
 	}
-	writePeer(b.dir, addr, b.backend, more)
+	writePeer(b.dir, addr, b.backend, "", more)
 	return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "peer.conf")}
 }
 

@@ -98,7 +98,7 @@ func (b *bench) runSiege() error {
 func (b *bench) siegePeers(sink string) (all []peer) {
 	nginx := func(buffering string) func(string, protocol) []string {
 		return func(a string, _ protocol) []string {
-			writePeer(b.dir, a, b.backend, "client_max_body_size 0; location = /upload { proxy_request_buffering "+buffering+"; proxy_pass http://"+sink+"; }")
+			writePeer(b.dir, a, b.backend, "", "client_max_body_size 0; location = /upload { proxy_request_buffering "+buffering+"; proxy_pass http://"+sink+"; }")
 			return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "peer.conf")}
 		}
 	}
