@@ -102,11 +102,12 @@ func matches(patterns []glob, name string) bool {
 		w = variable.Replace(strings.TrimLeft(w, " "))
 		return slices.ContainsFunc(patterns, func(g glob) bool { return g.match(w) })
 	}
-	for w := range strings.FieldsFuncSeq(name, func(c rune) bool { return c == '[' || c == ']' }) {
+	for w := range strings.FieldsFuncSeq(name, func(c rune) bool { return c == '[' || c == ']' || c == 0 }) {
 		if word(w) {
 			return true
 		}
 	}
+	name, _, _ = strings.Cut(name, "\x00")           // for PHP, it ends there
 	return strings.Contains(name, "[") && word(name) // without its end, PHP takes a '[' for a '_'
 }
 
@@ -181,8 +182,10 @@ func (r *Redactor) Body(contentType string, body []byte) []byte {
 	if len(body) == 0 {
 		return body
 	}
-	kind, _, _ := strings.Cut(contentType, ";")
-	kind = strings.ToLower(strings.TrimSpace(kind))
+	kind := strings.ToLower(strings.TrimSpace(contentType))
+	if i := strings.IndexAny(kind, ";, "); i >= 0 { // where PHP ends it
+		kind = kind[:i]
+	}
 	switch {
 	case kind == "application/x-www-form-urlencoded":
 		return r.urlencoded("form", body, 0)
@@ -329,7 +332,7 @@ func (r *Redactor) multipart(boundary string, body []byte) []byte {
 		if err != nil {
 			return []byte(Mask)
 		}
-		if r.Secret("form", p.FormName()) {
+		if r.secretPart(p.Header.Get("Content-Disposition")) {
 			masked = true
 			_, err = io.WriteString(w, Mask)
 		} else {
@@ -344,4 +347,15 @@ func (r *Redactor) multipart(boundary string, body []byte) []byte {
 	}
 	_ = out.Close() // writes to memory
 	return b.Bytes()
+}
+
+// secretPart says whether a part of a form is a secret's. PHP takes single quotes as well, and what follows the second
+// one for nothing; and it finds a name in what is no header to others, so such a part counts.
+func (r *Redactor) secretPart(disposition string) bool {
+	_, params, err := mime.ParseMediaType(disposition)
+	if err != nil || r.Secret("form", params["name"]) {
+		return true
+	}
+	words := strings.FieldsFunc(params["name"], func(c rune) bool { return c == '\'' || c == '"' || c == '\\' })
+	return slices.ContainsFunc(words, func(w string) bool { return r.Secret("form", w) })
 }

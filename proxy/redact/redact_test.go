@@ -29,6 +29,8 @@ func TestBodies(t *testing.T) {
 		{form, "PassWord=a&pass%77ord=b&user[password]=c&token=d&pin=e", "PassWord=***&pass%77ord=***&user[password]=***&token=***&pin=***"},
 		{form, "+token=a&%20+token=b&user[+token]=c&a+b=d", "+token=***&%20+token=***&user[+token]=***&a+b=d"},
 		{form, "my.token=a&my+token=b&my[token=c&api.key=d&api[key=e&user[api.key]=f&api-key=g", "my.token=***&my+token=***&my[token=***&api.key=***&api[key=***&user[api.key]=***&api-key=g"},
+		{form, "token%00x=a&api[key%00]x=b&a%00token=c&a%00b=d", "token%00x=***&api[key%00]x=***&a%00token=***&a%00b=d"},
+		{form + ", x", "token=a", "token=***"},
 		{form, "a=1&&b=2&", "a=1&&b=2&"},
 		{form, "token=", "token=***"},
 		{form, "token", "token"},
@@ -38,6 +40,8 @@ func TestBodies(t *testing.T) {
 		{"application/json", `{"token":"x`, "***"},
 		{"application/json", `{"a":1}`, `{"a":1}`},
 		{"multipart/form-data; boundary=b", mp, strings.Replace(mp, "hunter2", "***", 1)},
+		{"multipart/form-data; boundary=b", strings.Replace(mp, `"password"`, `'token'x`, 1), strings.Replace(strings.Replace(mp, `"password"`, `'token'x`, 1), "hunter2", "***", 1)},
+		{"multipart/form-data; boundary=b", strings.Replace(mp, `form-data; name="password"`, "name=token", 1), strings.Replace(strings.Replace(mp, `form-data; name="password"`, "name=token", 1), "hunter2", "***", 1)},
 		{"multipart/form-data", mp, "***"},
 		{"text/plain", "token=x", "token=x"},
 	} {
