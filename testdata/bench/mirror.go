@@ -97,6 +97,7 @@ func (b *bench) runMirror(k *lab.KafkaServer) error {
 			return []string{"nginx", "-p", b.dir, "-c", filepath.Join(b.dir, "peer.conf")}
 		}
 	}
+	defer func() { os.RemoveAll(b.home) }() // banyan's journal, once it has ended
 	var sides []mirrorSide
 	var names []string
 	for _, p := range []peer{{name: "nginx", cmd: nginx("$request_uri")}, {name: "nginx-quiet", cmd: nginx("/quiet")}, {name: "banyan", cmd: b.banyan}} {
@@ -107,7 +108,6 @@ func (b *bench) runMirror(k *lab.KafkaServer) error {
 		defer stop(cmd)
 		sides, names = append(sides, mirrorSide{p, addr, strconv.Itoa(cmd.Process.Pid)}), append(names, p.name)
 	}
-	defer os.RemoveAll(b.home) // banyan's journal
 	if err := b.dualWrite(); err != nil {
 		return err
 	}
