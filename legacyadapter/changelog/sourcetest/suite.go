@@ -415,24 +415,27 @@ func oneReader(t *testing.T, s *Server) {
 	if err := b.Lock(t.Context()); err == nil {
 		t.Error("two readers hold the lock")
 	}
-	if err := a.Lock(t.Context()); err != nil { // again, as after a lost connection
-		t.Fatal(err)
-	}
+	lockSoon(t, a) // again, as after a lost connection
 	if c, ok := a.(interface{ Close() error }); ok {
 		c.Close()
 	}
 	if _, err := a.Fence(t.Context()); err == nil {
 		t.Error("a fence without the lock")
 	}
-	// The server lets it go a moment after the connection ended.
+	lockSoon(t, b)
+}
+
+// lockSoon takes a lock whose holder's connection has ended: the server lets it go a moment later.
+func lockSoon(t *testing.T, s changelog.Source) {
+	t.Helper()
 	var err error
 	for range 500 {
-		if err = b.Lock(t.Context()); err == nil {
+		if err = s.Lock(t.Context()); err == nil {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Error(err)
+	t.Fatal(err)
 }
 
 // snapshotPositions: a snapshot is what the log says up to Low, and at most what it says up to High.
