@@ -175,8 +175,7 @@ func appendText(b []byte, s string) []byte {
 	n := plain(s)
 	b, s = append(b, s[:n]...), s[n:]
 	for len(s) >= 8 {
-		x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		x := eight(s)
 		b = binary.LittleEndian.AppendUint64(b, x)
 		marks := special(x)
 		if marks == 0 {
@@ -208,14 +207,17 @@ func appendRune(b []byte, s string) ([]byte, string) {
 // plain is how many of the first bytes, by 32, are ASCII that needs no escape.
 func plain(s string) int {
 	n := 0
-	for b := unsafe.Slice(unsafe.StringData(s), len(s)); len(b) >= 32; b = b[32:] {
-		w, le := (*[32]byte)(b), binary.LittleEndian
-		if special(le.Uint64(w[0:]))|special(le.Uint64(w[8:]))|special(le.Uint64(w[16:]))|special(le.Uint64(w[24:])) != 0 {
-			break
-		}
+	for ; len(s) >= 32 && special(eight(s))|special(eight(s[8:]))|special(eight(s[16:]))|special(eight(s[24:])) == 0; s = s[32:] {
 		n += 32
 	}
 	return n
+}
+
+// eight are the first bytes of s; the compiler makes one load of it.
+func eight(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // special is not 0 where one of eight bytes is no ASCII or needs an escape. It marks the lowest such byte; what is marked

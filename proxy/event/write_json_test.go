@@ -194,7 +194,7 @@ func TestBodiesCanBeRead(t *testing.T) {
 	}
 }
 
-// Sixteen bytes are looked at together: each byte must be found wherever it stands, alone and beside others.
+// 32 bytes are looked at together, and then eight: each byte must be found wherever it stands, alone and beside others.
 func TestEveryByteInEveryPlace(t *testing.T) {
 	for c := range 256 {
 		for at := range 35 {

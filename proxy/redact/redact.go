@@ -1,8 +1,9 @@
 // Package redact keeps secrets out of the journal, Kafka and captures.
 //
 // It promises: values of fields whose name is a declared or default secret are replaced by "***" in query, form,
-// multipart and JSON, however the name is spelled (percent escapes, '+', case); a session travels as a keyed hash; a body
-// that says it is JSON or multipart and cannot be parsed is masked whole. It leaves headers to its callers: only a
+// multipart and JSON, however the name is spelled (percent escapes, '+', case, and all that PHP makes the same name of); a
+// session travels as a keyed hash; a body that says it is JSON or multipart and cannot be parsed is masked whole, and so
+// is a part of one whose name cannot be told. It leaves headers to its callers: only a
 // closed list of them is ever recorded, and neither Cookie nor Authorization is on it. It does not find secrets in
 // fields with innocent names.
 package redact

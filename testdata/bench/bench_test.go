@@ -119,3 +119,17 @@ func TestParseAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestOver: what makes a machine slower for a round does not touch the ratio, one odd round neither, and nothing is
+// nothing.
+func TestOver(t *testing.T) {
+	cpu := func(s sample) float64 { return s.CPU }
+	other := []sample{{CPU: 10}, {CPU: 30}, {CPU: 10}, {CPU: 50}, {CPU: 20}}
+	one := []sample{{CPU: 5}, {CPU: 15}, {CPU: 90}, {CPU: 25}, {CPU: 10}}
+	if got := over(one, other, cpu); got != 0.5 {
+		t.Errorf("%v, want 0.5", got)
+	}
+	if got := over(one[:0], other, cpu); got != 0 {
+		t.Errorf("of no round: %v", got)
+	}
+}

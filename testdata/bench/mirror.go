@@ -220,7 +220,7 @@ func fetch(url, token string) (string, error) {
 	return string(text), err
 }
 
-// dualWrite flips the migration, unless an earlier round did, and waits until the last banyan obeys.
+// dualWrite flips the migration, unless it was flipped before, and waits until the last banyan obeys.
 func (b *bench) dualWrite() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
