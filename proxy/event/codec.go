@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sort"
 	"time"
 	"unsafe"
 )
@@ -35,8 +34,8 @@ func (in *Intent) Append(b []byte) []byte {
 	b = appendString(b, in.Target)
 	b = appendString(b, in.ContentType)
 	b = binary.AppendUvarint(b, uint64(len(in.Params)))
-	for _, k := range sortedKeys(in.Params) {
-		b = appendString(appendString(b, k), in.Params[k])
+	for k, v := range in.Params {
+		b = appendString(appendString(b, k), v)
 	}
 	b = binary.AppendUvarint(b, uint64(len(in.Body)))
 	b = append(b, in.Body...)
@@ -133,15 +132,6 @@ func appendTime(b []byte, t time.Time) []byte {
 		n = t.UnixNano()
 	}
 	return binary.AppendVarint(b, n)
-}
-
-func sortedKeys(m map[string]string) []string {
-	ks := make([]string, 0, len(m))
-	for k := range m {
-		ks = append(ks, k)
-	}
-	sort.Strings(ks)
-	return ks
 }
 
 // decoder remembers the first error; after it every read is zero.

@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 	"unsafe"
@@ -91,9 +92,11 @@ func appendBody(b, body []byte, version int) []byte {
 	if version < 2 {
 		return appendBase64(append(b, `,"body":`...), body)
 	}
-	if bytes.IndexByte(body, 0) < 0 && utf8.Valid(body) {
+	text := unsafe.String(unsafe.SliceData(body), len(body))
+	n := plain(text)
+	if bytes.IndexByte(body[n:], 0) < 0 && utf8.Valid(body[n:]) {
 		start := len(b)
-		b = appendText(append(b, `,"body":`...), unsafe.String(unsafe.SliceData(body), len(body)))
+		b = appendFrom(append(b, `,"body":`...), text, n)
 		if n := len(b) - start; n < longText || n <= base64.StdEncoding.EncodedLen(len(body)) {
 			return b
 		}
@@ -107,16 +110,17 @@ func appendBase64(b, body []byte) []byte {
 }
 
 func appendParams(b []byte, params map[string]string) []byte {
-	var few [16]string // no allocation for the usual number
-	names := few[:0]
-	for k := range params {
-		names = append(names, k)
+	type param struct{ name, value string }
+	var few [16]param // no allocation for the usual number
+	sorted := few[:0]
+	for k, v := range params {
+		sorted = append(sorted, param{k, v})
 	}
-	slices.Sort(names)
+	slices.SortFunc(sorted, func(a, b param) int { return strings.Compare(a.name, b.name) })
 	sep := byte('{')
-	for _, k := range names {
-		b = appendQuoted(append(b, sep), k)
-		b = appendQuoted(append(b, ':'), params[k])
+	for _, p := range sorted {
+		b = appendQuoted(append(b, sep), p.name)
+		b = appendQuoted(append(b, ':'), p.value)
 		sep = ','
 	}
 	return append(b, '}')
@@ -169,11 +173,20 @@ func appendInstant(b []byte, t time.Time) []byte {
 // read. A byte that is no UTF-8 becomes U+FFFD, as in encoding/json.
 func appendQuoted[S ~string](b []byte, s S) []byte { return appendText(b, string(s)) }
 
-// appendText takes what needs no escape at once, which is most forms as a whole, and then eight bytes at a time.
-func appendText(b []byte, s string) []byte {
+// appendText takes what needs no escape at once, which is most texts as a whole, and then eight bytes at a time.
+func appendText(b []byte, s string) []byte { return appendFrom(b, s, plain(s)) }
+
+// appendFrom is appendText where n of the first bytes are known to need no escape.
+func appendFrom(b []byte, s string, n int) []byte {
 	b = append(slices.Grow(b, len(s)+2), '"')
-	n := plain(s)
-	b, s = append(b, s[:n]...), s[n:]
+	b = append(b, s[:n]...)
+	if n < len(s) {
+		b = appendEscaped(b, s[n:])
+	}
+	return append(b, '"')
+}
+
+func appendEscaped(b []byte, s string) []byte {
 	for len(s) >= 8 {
 		x := eight(s)
 		b = binary.LittleEndian.AppendUint64(b, x)
@@ -188,7 +201,7 @@ func appendText(b []byte, s string) []byte {
 	for s != "" {
 		b, s = appendRune(b, s)
 	}
-	return append(b, '"')
+	return b
 }
 
 // appendRune appends the first character of s, and gives what is left of it.
@@ -204,13 +217,44 @@ func appendRune(b []byte, s string) ([]byte, string) {
 	return append(b, c), s[1:]
 }
 
-// plain is how many of the first bytes, by 32, are ASCII that needs no escape.
+// plain is how many of the first bytes, or a few less, are ASCII that needs no escape: all of them if all are.
 func plain(s string) int {
 	n := 0
-	for ; len(s) >= 32 && special(eight(s))|special(eight(s[8:]))|special(eight(s[16:]))|special(eight(s[24:])) == 0; s = s[32:] {
-		n += 32
+	for ; len(s)-n >= 32; n += 32 {
+		if t := s[n:]; special(eight(t))|special(eight(t[8:]))|special(eight(t[16:]))|special(eight(t[24:])) != 0 {
+			return n
+		}
 	}
-	return n
+	for ; len(s)-n >= 8; n += 8 {
+		if special(eight(s[n:])) != 0 {
+			return n
+		}
+	}
+	switch {
+	case n == len(s):
+	case len(s) >= 8: // the last eight once more, of which the first are plain
+		if special(eight(s[len(s)-8:])) != 0 {
+			return n
+		}
+	case special(few(s)) != 0:
+		return 0
+	}
+	return len(s)
+}
+
+// few are all bytes of s, of which there are 1 to 7, some of them twice.
+func few(s string) uint64 {
+	n := len(s)
+	if n >= 4 {
+		return uint64(four(s)) | uint64(four(s[n-4:]))<<32
+	}
+	x := uint64(s[0]) | uint64(s[n/2])<<8 | uint64(s[n-1])<<16
+	return x | x<<32 | uint64(s[0])<<24 | uint64(s[0])<<56
+}
+
+func four(s string) uint32 {
+	_ = s[3]
+	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
 }
 
 // eight are the first bytes of s; the compiler makes one load of it.

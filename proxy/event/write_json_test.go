@@ -194,26 +194,33 @@ func TestBodiesCanBeRead(t *testing.T) {
 	}
 }
 
-// 32 bytes are looked at together, and then eight: each byte must be found wherever it stands, alone and beside others.
+// 32 bytes are looked at together, and then eight, and then what is left, with some looked at twice: each byte must be
+// found wherever it stands in a text of any length, alone and beside others.
 func TestEveryByteInEveryPlace(t *testing.T) {
-	for c := range 256 {
-		for at := range 35 {
-			for _, beside := range []byte{'x', '\x7f', byte(c), byte(c) + 1} {
-				b := bytes.Repeat([]byte("x"), 35)
-				b[at] = byte(c)
-				if at > 0 {
-					b[at-1] = beside
-				}
-				form := appendText(nil, string(b))
-				var got, want string
-				byTags, _ := json.Marshal(string(b))
-				if err := json.Unmarshal(byTags, &want); err != nil {
-					t.Fatal(err)
-				}
-				if err := json.Unmarshal(form, &got); err != nil || got != want || !utf8.Valid(form) {
-					t.Fatalf("%q: %v %s", b, err, form)
-				}
+	for _, size := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 31, 32, 33, 35, 41} {
+		for at := range size {
+			for c := range 256 {
+				everyByte(t, size, at, byte(c))
 			}
+		}
+	}
+}
+
+func everyByte(t *testing.T, size, at int, c byte) {
+	for _, beside := range []byte{'x', '\x7f', c, c + 1} {
+		b := bytes.Repeat([]byte("x"), size)
+		b[at] = c
+		if at > 0 {
+			b[at-1] = beside
+		}
+		form := appendText(nil, string(b))
+		var got, want string
+		byTags, _ := json.Marshal(string(b))
+		if err := json.Unmarshal(byTags, &want); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(form, &got); err != nil || got != want || !utf8.Valid(form) {
+			t.Fatalf("%q: %v %s", b, err, form)
 		}
 	}
 }
