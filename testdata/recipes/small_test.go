@@ -308,6 +308,8 @@ func (b *book) told() {
 			`banyan_compare_results_total{banyan_comparison="state/note",banyan_migration="notes",banyan_outcome="different",banyan_surface="table"} [1-9]`,
 			`banyan_kafka_consumer_lag{messaging_consumer_group_name="` + b.prefix + `.translate.notes.g1",.*} [0-9]+`,
 			`banyan_findings_open{.*} 1`,
+			`banyan_cutover_gate_state{banyan_gate="open findings",banyan_migration="notes",banyan_stage="live"} 0`,
+			`banyan_cutover_gate_state{banyan_gate="account balanced",banyan_migration="notes",banyan_stage="live"} 1`,
 			`banyan_migration_stage{banyan_migration="notes"} 2`,
 		} {
 			if !regexp.MustCompile("(?m)^" + want).Match(text) {
