@@ -236,14 +236,14 @@ func plain(s string) int {
 		if special(eight(s[len(s)-8:])) != 0 {
 			return n
 		}
-	case special(few(s)) != 0:
+	case special(short(s)) != 0:
 		return 0
 	}
 	return len(s)
 }
 
-// few are all bytes of s, of which there are 1 to 7, some of them twice.
-func few(s string) uint64 {
+// short are all bytes of s, of which there are 1 to 7, some of them twice.
+func short(s string) uint64 {
 	n := len(s)
 	if n >= 4 {
 		return uint64(four(s)) | uint64(four(s[n-4:]))<<32
