@@ -12,9 +12,9 @@ import (
 )
 
 // The journal's form of Intent and Result: a version byte, then the fields in the order of the struct, strings and
-// bytes with a varint length, times as Unix nanoseconds. JSON would cost the request path four to six times as much CPU
-// (BenchmarkIntent). Fields are only ever appended to it; a reader takes what it knows and ignores the rest of a newer
-// version.
+// bytes with a varint length, times as Unix nanoseconds, parameters in any order. JSON would cost the request path about
+// four times as much CPU (BenchmarkIntent). Fields are only ever appended to it; a reader takes what it knows and ignores
+// the rest of a newer version.
 
 const codecVersion = 1
 

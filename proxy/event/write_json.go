@@ -230,31 +230,12 @@ func plain(s string) int {
 			return n
 		}
 	}
-	switch {
-	case n == len(s):
-	case len(s) >= 8: // the last eight once more, of which the first are plain
-		if special(eight(s[len(s)-8:])) != 0 {
-			return n
-		}
-	case special(short(s)) != 0:
-		return 0
+	last := [8]byte{' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '}
+	copy(last[:], s[n:])
+	if special(binary.LittleEndian.Uint64(last[:])) != 0 {
+		return n
 	}
 	return len(s)
-}
-
-// short are all bytes of s, of which there are 1 to 7, some of them twice.
-func short(s string) uint64 {
-	n := len(s)
-	if n >= 4 {
-		return uint64(four(s)) | uint64(four(s[n-4:]))<<32
-	}
-	x := uint64(s[0]) | uint64(s[n/2])<<8 | uint64(s[n-1])<<16
-	return x | x<<32 | uint64(s[0])<<24 | uint64(s[0])<<56
-}
-
-func four(s string) uint32 {
-	_ = s[3]
-	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
 }
 
 // eight are the first bytes of s; the compiler makes one load of it.

@@ -169,18 +169,20 @@ func TestEntryFormFollowsTheTags(t *testing.T) {
 func TestBodiesCanBeRead(t *testing.T) {
 	long := strings.Repeat(`"`, longText)
 	for name, c := range map[string]struct{ body, want string }{
-		"form":             {"unit=42&to=9&note=%C3%BC", `"body":"unit=42&to=9&note=%C3%BC"`},
-		"json":             {"{\"name\":\"Zoë\",\n\t\"to\":9}", `"body":"{\"name\":\"Zoë\",\n\t\"to\":9}"`},
-		"line separators":  {"a\u2028b\u2029", "\"body\":\"a\u2028b\u2029\""},
-		"control":          {"\x01\x1f\x7f\b\f", "\"body\":\"\\u0001\\u001f\x7f\\u0008\\u000c\""},
-		"escapes as text":  {`\ud800 \u0000 \\`, `"body":"\\ud800 \\u0000 \\\\"`},
-		"NUL":              {"a\x00b", `"body_base64":"YQBi"`},
-		"no UTF-8":         {"a=\xff", `"body_base64":"YT3/"`},
-		"surrogate":        {"\xed\xa0\x80", `"body_base64":"7aCA"`},
-		"overlong":         {"\xc0\xaf", `"body_base64":"wK8="`},
-		"cut in a rune":    {"a\xc3", `"body_base64":"YcM="`},
-		"long, quotes":     {long, `"body_base64":"IiIi`},
-		"longer, readable": {strings.Repeat("x", 2*longText), `"body":"xxx`},
+		"form":              {"unit=42&to=9&note=%C3%BC", `"body":"unit=42&to=9&note=%C3%BC"`},
+		"json":              {"{\"name\":\"Zoë\",\n\t\"to\":9}", `"body":"{\"name\":\"Zoë\",\n\t\"to\":9}"`},
+		"line separators":   {"a\u2028b\u2029", "\"body\":\"a\u2028b\u2029\""},
+		"control":           {"\x01\x1f\x7f\b\f", "\"body\":\"\\u0001\\u001f\x7f\\u0008\\u000c\""},
+		"escapes as text":   {`\ud800 \u0000 \\`, `"body":"\\ud800 \\u0000 \\\\"`},
+		"NUL":               {"a\x00b", `"body_base64":"YQBi"`},
+		"no UTF-8":          {"a=\xff", `"body_base64":"YT3/"`},
+		"surrogate":         {"\xed\xa0\x80", `"body_base64":"7aCA"`},
+		"overlong":          {"\xc0\xaf", `"body_base64":"wK8="`},
+		"cut in a rune":     {"a\xc3", `"body_base64":"YcM="`},
+		"NUL behind text":   {"unit=42&\x00", `"body_base64":"dW5pdD00MiYA"`},
+		"\\xff behind text": {"unit=42&\xff", `"body_base64":"dW5pdD00Mib/"`},
+		"long, quotes":      {long, `"body_base64":"IiIi`},
+		"longer, readable":  {strings.Repeat("x", 2*longText), `"body":"xxx`},
 	} {
 		w := Write{V: WriteVersion, Intent: Intent{Body: []byte(c.body)}}
 		b := w.AppendJSON(nil)
@@ -194,8 +196,8 @@ func TestBodiesCanBeRead(t *testing.T) {
 	}
 }
 
-// 32 bytes are looked at together, and then eight, and then what is left, with some looked at twice: each byte must be
-// found wherever it stands in a text of any length, alone and beside others.
+// 32 bytes are looked at together, and then eight, and then what is left: each byte must be found wherever it stands in a
+// text of any length, alone and beside others.
 func TestEveryByteInEveryPlace(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 31, 32, 33, 35, 41} {
 		for at := range size {
